@@ -1,0 +1,184 @@
+"""The configuration of a core: the one description that golden, rtl, sim and perf_model share."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+
+from golden import formats
+from golden.errors import InputError
+
+
+def _is_power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True)
+class CoreConfig:
+    """Size of a streaming lean-attention core.
+
+    Parameters
+    ----------
+    rows : int
+        Query rows R that share one stream of keys, 1 to 64.
+    lanes : int
+        Multipliers W of a row, which is also the elements of a beat of q, k and v and the keys of a full pack. A power
+        of two from 4 to 64.
+    max_head_dim, max_value_dim : int
+        Largest dimension of q and k, and of v. Multiples of `lanes`, at most 1024.
+    max_keys : int
+        Keys that a row may attend to, over all the jobs that contribute to its state, and the bound of every
+        position. A power of two from 16 to 2**20. Sets the width of the accumulators.
+    output_lanes : int
+        Elements of a beat of o, and pipelined dividers. A power of two up to `lanes`.
+    rows_per_scaler : int
+        Rows that share one score multiplier. A divisor of `rows`. A key then takes at least this many array cycles.
+    score_slots : int
+        Surviving keys whose scores wait for their pack. A power of two, at least ``2 * lanes`` and 32.
+    tag_bits : int
+        Width of the job tag that travels with outputs and statistics, 1 to 32.
+
+    Raises
+    ------
+    InputError
+        If a value is outside what is said above.
+    """
+
+    rows: int = 16
+    lanes: int = 16
+    max_head_dim: int = 64
+    max_value_dim: int = 64
+    max_keys: int = 65536
+    output_lanes: int = 4
+    rows_per_scaler: int = 2
+    score_slots: int = 32
+    tag_bits: int = 16
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InputError(f"{field.name} is {value!r}; it must be an integer")
+        lanes_allowed = f"a power of two from 4 to 64, not {self.lanes}"
+        checks = [
+            (1 <= self.rows <= 64, "rows", f"from 1 to 64, not {self.rows}"),
+            (_is_power_of_two(self.lanes) and 4 <= self.lanes <= 64, "lanes", lanes_allowed),
+        ]
+        for name in ("max_head_dim", "max_value_dim"):
+            value = getattr(self, name)
+            allowed = f"a multiple of lanes ({self.lanes}) from {self.lanes} to 1024, not {value}"
+            checks.append((self.lanes > 0 and 0 < value <= 1024 and value % self.lanes == 0, name, allowed))
+        checks += [
+            (
+                _is_power_of_two(self.max_keys) and 16 <= self.max_keys <= 1 << 20,
+                "max_keys",
+                f"a power of two from 16 to {1 << 20}, not {self.max_keys}",
+            ),
+            (
+                _is_power_of_two(self.output_lanes) and self.output_lanes <= self.lanes,
+                "output_lanes",
+                f"a power of two from 1 to lanes ({self.lanes}), not {self.output_lanes}",
+            ),
+            (
+                self.rows_per_scaler > 0 and self.rows % self.rows_per_scaler == 0,
+                "rows_per_scaler",
+                f"a divisor of rows ({self.rows}), not {self.rows_per_scaler}",
+            ),
+            (
+                _is_power_of_two(self.score_slots) and max(32, 2 * self.lanes) <= self.score_slots <= 1024,
+                "score_slots",
+                f"a power of two from {max(32, 2 * self.lanes)} to 1024, not {self.score_slots}",
+            ),
+            (1 <= self.tag_bits <= 32, "tag_bits", f"from 1 to 32, not {self.tag_bits}"),
+        ]
+        for holds, name, allowed in checks:
+            if not holds:
+                raise InputError(f"{name} must be {allowed}")
+
+    @property
+    def position_bits(self) -> int:
+        """Width of a key index and of a row position."""
+        return (self.max_keys - 1).bit_length()
+
+    @property
+    def count_bits(self) -> int:
+        """Width of a count of keys, 0 to `max_keys`."""
+        return self.max_keys.bit_length()
+
+    @property
+    def sum_bits(self) -> int:
+        """Unsigned width of a row's running sum l."""
+        return formats.PROBABILITY_BITS + self.position_bits
+
+    @property
+    def accumulator_bits(self) -> int:
+        """Signed width of an element of the output accumulator O."""
+        return self.sum_bits + formats.DATA_BITS
+
+    @property
+    def dot_bits(self) -> int:
+        """Signed width of a whole score q . k."""
+        return 2 * formats.DATA_BITS + (self.max_head_dim - 1).bit_length()
+
+    @property
+    def scalers(self) -> int:
+        """Score multipliers of the core."""
+        return self.rows // self.rows_per_scaler
+
+    def head_beats(self, head_dim: int) -> int:
+        """Beats T of a query or key row of `head_dim` elements."""
+        return -(-head_dim // self.lanes)
+
+    def value_beats(self, value_dim: int) -> int:
+        """Beats of a value row of `value_dim` elements."""
+        return -(-value_dim // self.lanes)
+
+    def output_beats(self, value_dim: int) -> int:
+        """Beats of an output row of `value_dim` elements."""
+        return -(-value_dim // self.output_lanes)
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the parameters by name, as the JSON beside the Verilog holds them."""
+        return asdict(self)
+
+    def override(self, **changes: int | None) -> CoreConfig:
+        """Return a copy in which every change that is not None replaces the parameter of its name.
+
+        Parameters that a change makes impossible and that were not given themselves (`score_slots`,
+        `output_lanes`, `rows_per_scaler`) follow it, so that ``override(lanes=64)`` alone is a valid request.
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        unknown = set(given) - {field.name for field in fields(self)}
+        if unknown:
+            raise InputError(f"the configuration has no parameter {sorted(unknown)[0]}")
+        merged = self.to_dict() | given
+        rows, lanes = merged["rows"], merged["lanes"]
+        if "score_slots" not in given:
+            merged["score_slots"] = max(merged["score_slots"], 2 * lanes)
+        if "output_lanes" not in given:
+            merged["output_lanes"] = min(merged["output_lanes"], lanes)
+        if "rows_per_scaler" not in given and rows % merged["rows_per_scaler"]:
+            merged["rows_per_scaler"] = 1
+        return replace(self, **merged)
+
+
+PRESETS: dict[str, CoreConfig] = {
+    "tiny": CoreConfig(rows=4, lanes=4, output_lanes=1, rows_per_scaler=4),
+    "small": CoreConfig(rows=8, lanes=8, output_lanes=1, rows_per_scaler=4),
+    "default": CoreConfig(),
+    "wide": CoreConfig(
+        rows=32,
+        lanes=32,
+        max_head_dim=128,
+        max_value_dim=128,
+        output_lanes=8,
+        score_slots=64,
+    ),
+}
+"""Named configurations. `rows_per_scaler` costs no cycles from a head dimension of 16 (tiny), 32 (small, default) or 64 (wide) on."""
+
+
+def preset(name: str) -> CoreConfig:
+    """Return the preset called `name`, or raise InputError with the names there are."""
+    if name not in PRESETS:
+        raise InputError(f"there is no preset {name!r}; presets are {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,74 @@
+"""Masks by position: which keys a query row may attend to."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+
+from golden.errors import InputError
+
+
+class MaskKind(enum.IntEnum):
+    """Kind of a mask, as the job port encodes it."""
+
+    NONE = 0
+    CAUSAL = 1
+    WINDOW = 2
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask by row position.
+
+    Parameters
+    ----------
+    kind : MaskKind
+        NONE lets a row see every key, CAUSAL the keys up to its own position, WINDOW the last `window` of those.
+    window : int
+        Keys that a row sees, its own position included; at least 1 for WINDOW and 0 otherwise.
+
+    Raises
+    ------
+    InputError
+        If `window` does not fit `kind`.
+    """
+
+    kind: MaskKind = MaskKind.NONE
+    window: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind == MaskKind.WINDOW and self.window < 1:
+            raise InputError(f"a window mask needs a window of at least 1 key, not {self.window}")
+        if self.kind != MaskKind.WINDOW and self.window != 0:
+            raise InputError(f"only a window mask has a window; {self.kind.name.lower()} was given {self.window}")
+
+    @classmethod
+    def of(cls, causal: bool = False, window: int | None = None) -> Mask:
+        """Return the mask that the options ``--causal`` and ``--window`` ask for; a window is always causal."""
+        if window is not None:
+            return cls(MaskKind.WINDOW, window)
+        return cls(MaskKind.CAUSAL) if causal else cls()
+
+    def allowed(self, positions: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Return which keys each row may attend to.
+
+        Parameters
+        ----------
+        positions : numpy.ndarray
+            Row positions, shape (rows,).
+        indices : numpy.ndarray
+            Key indices, shape (keys,).
+
+        Returns
+        -------
+        numpy.ndarray
+            bool, shape (rows, keys).
+        """
+        behind = np.asarray(positions)[:, None].astype(np.int64) - np.asarray(indices)[None, :].astype(np.int64)
+        if self.kind == MaskKind.NONE:
+            return np.ones(behind.shape, dtype=bool)
+        if self.kind == MaskKind.CAUSAL:
+            return behind >= 0
+        return (behind >= 0) & (behind < self.window)
