@@ -1,0 +1,133 @@
+# Everything a user or a developer does with this project. `make help` lists the targets.
+#
+# Each target installs what it needs into .venv first, from pyproject.toml, and only when that has changed.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
+BUILD := build
+
+INPUT := golden/data/minilm_l3_128.npz
+
+# For the command line: `make soak N=5000 SEED=7`, `make test ARGS='-k merge'`, `make synth SYNTH='--preset tiny'`.
+N ?= 1000
+SEED ?=
+ARGS ?=
+SYNTH ?= --preset small
+
+# What a result is made from: a change to any of these files makes it anew.
+sources = $(shell find $(1) -type f -not -path '*/__pycache__/*' 2>/dev/null)
+RTL_SOURCES := $(call sources,golden rtl)
+SIM_SOURCES := $(call sources,golden rtl sim)
+MODEL_SOURCES := $(call sources,golden perf_model)
+
+# cocotb embeds Python in the simulator, for which it needs Python's shared library.
+define LOAD_LIBPYTHON
+import ctypes, os, sys, sysconfig
+name = sysconfig.get_config_var("INSTSONAME") or ""
+path = os.path.join(sysconfig.get_config_var("LIBDIR") or "", name)
+if sys.platform == "linux":
+    ctypes.CDLL(path if os.path.exists(path) else name)
+endef
+export LOAD_LIBPYTHON
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+# Two pips must not write one .venv, and Verilator and pytest use the cores by themselves.
+.NOTPARALLEL:
+.PHONY: all help prerequisites venv test soak bench lint synth clean distclean
+
+all: $(BUILD)/lean_attention.v $(BUILD)/minilm.json $(BUILD)/summary.json $(BUILD)/plots/.done ## generate the Verilog, simulate it on real attention, compare, plot (the default)
+	@echo
+	@cat $(BUILD)/summary.md
+	@echo
+	@echo "Verilog:       $(BUILD)/lean_attention.v"
+	@echo "main job:      $(BUILD)/minilm.json"
+	@echo "summary table: $(BUILD)/summary.md (also .csv and .json)"
+	@echo "plots:"
+	@ls $(BUILD)/plots/* | sed 's/^/  /'
+
+help: ## list the targets
+	@echo "Usage: make [TARGET] [VARIABLE=value ...]"
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "Variables, with their present values:"
+	@echo "  PYTHON=$(PYTHON)  the Python that .venv is made with"
+	@echo "  ARGS='$(ARGS)'  more options for pytest (test)"
+	@echo "  N=$(N) SEED=$(SEED)  random runs, and the seed of the first (soak)"
+	@echo "  SYNTH='$(SYNTH)'  options of the core to place (synth)"
+
+prerequisites: ## check that Python, g++, make and perl are there
+	@missing=0; \
+	need() { echo "missing: $$1. On Debian: apt-get install $$2" >&2; missing=1; }; \
+	command -v g++ >/dev/null || need "g++, which compiles the simulator" g++; \
+	command -v make >/dev/null || need "make, by which Verilator runs g++" make; \
+	command -v perl >/dev/null || need "perl, in which Verilator's driver is written" perl; \
+	if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    need "Python 3.11 or later as $(PYTHON) (make PYTHON=... names another one)" "python3 python3-venv libpython3-dev"; \
+	else \
+	    $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || need "venv for $(PYTHON)" python3-venv; \
+	    $(PYTHON) -c "$$LOAD_LIBPYTHON" 2>/dev/null || need "the shared library of $(PYTHON), which cocotb loads" libpython3-dev; \
+	fi; \
+	exit $$missing
+
+venv: $(VENV)/.base ## create .venv with what `make` needs
+
+$(VENV)/.base: pyproject.toml | prerequisites
+	@echo "==> Installing the project into $(VENV) (a minute or two)"
+	if ! $(RUN) -c '' 2>/dev/null; then $(PYTHON) -m venv --clear $(VENV); fi
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.test $(VENV)/.lint $(VENV)/.synth: $(VENV)/.%: $(VENV)/.base
+	@echo "==> Installing the extra '$*' into $(VENV)"
+	$(PIP_INSTALL) --editable '.[$*]'
+	@touch $@
+
+$(BUILD):
+	@mkdir -p $@
+
+$(BUILD)/lean_attention.v: $(VENV)/.base $(RTL_SOURCES) | $(BUILD)
+	@echo "==> Generating Verilog"
+	$(RUN) -m rtl --preset default -o $@
+
+$(BUILD)/minilm.json: $(VENV)/.base $(SIM_SOURCES) $(INPUT) | $(BUILD)
+	@echo "==> Simulating the core on real attention"
+	$(RUN) -m sim run --input $(INPUT) --json $@
+
+$(BUILD)/summary.json: $(VENV)/.base $(SIM_SOURCES) $(INPUT) | $(BUILD)
+	@echo "==> Simulating once for each threshold"
+	$(RUN) -m sim sweep --input $(INPUT) --tau 4 5 6 7 8 9 10 11 12 -o $(BUILD)/summary
+
+$(BUILD)/plots/.done: $(BUILD)/summary.json $(MODEL_SOURCES)
+	@echo "==> Plotting"
+	$(RUN) -m perf_model plot --measured $< -o $(@D)
+	@touch $@
+
+test: $(VENV)/.test ## run the tests
+	$(RUN) -m pytest $(ARGS)
+
+soak: $(VENV)/.test ## compare RTL with golden on N random runs
+	$(RUN) -m sim soak --runs $(N) $(if $(SEED),--seed $(SEED))
+
+bench: $(VENV)/.base ## print the benchmarks' figures
+	$(RUN) -m sim bench
+	$(RUN) -m perf_model bench
+
+lint: $(VENV)/.lint ## check style, types and the Verilog of every preset
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(RUN) -m rtl lint
+
+synth: $(VENV)/.synth ## place and route a small core for an ECP5 FPGA
+	$(RUN) -m rtl synth $(SYNTH)
+
+clean: ## remove results and caches
+	rm -rf $(BUILD) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find golden rtl sim perf_model tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	rm -rf $(VENV) *.egg-info
