@@ -72,3 +72,17 @@ class Mask:
         if self.kind == MaskKind.CAUSAL:
             return behind >= 0
         return (behind >= 0) & (behind < self.window)
+
+
+def query_positions(queries: int, keys: int) -> np.ndarray:
+    """Return the positions of a head's query rows when nothing else is said.
+
+    The queries are the last positions of the keys, which is prefill when there are as many queries as keys and decode
+    when there are fewer. With more queries than keys (cross attention) the positions are counted from 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64, shape (queries,).
+    """
+    return np.arange(queries, dtype=np.int64) + max(keys - queries, 0)
