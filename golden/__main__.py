@@ -1,0 +1,153 @@
+"""Command line of the golden model: ``python -m golden capture``, ``info`` and ``attend``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from golden.attention import attend
+from golden.capture import capture
+from golden.config import PRESETS, preset
+from golden.errors import InputError
+from golden.job import threshold_from_bits
+from golden.masks import Mask
+from golden.reference import float_attention, max_abs_error, quantised_attention, snr_db
+from golden.tensors import AttentionTensors, load_attention, save_attention
+
+
+def _capture(options: argparse.Namespace) -> None:
+    try:
+        text = options.text.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{options.text} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{options.text} is not a text in UTF-8") from error
+    tensors = capture(options.model, text, options.layer, options.tokens, options.name)
+    if options.int8:
+        tensors = AttentionTensors.of(tensors.quantise(), tensors.mask, tensors.metadata)
+    save_attention(options.output, tensors)
+    _print_tensors(tensors)
+
+
+def _print_tensors(tensors: AttentionTensors) -> None:
+    for name in ("q", "k", "v"):
+        tensor, scale = getattr(tensors, name), getattr(tensors, f"{name}_scale")
+        scales = "" if scale is None else f", scale {np.min(scale):.4g} to {np.max(scale):.4g}"
+        print(f"{name:14}{tensor.dtype} {' x '.join(map(str, tensor.shape))}{scales}")
+    print(f"{'softmax_scale':14}{'1 / sqrt(head_dim)' if tensors.softmax_scale is None else tensors.softmax_scale}")
+    window = f" of {tensors.mask.window} keys" if tensors.mask.window else ""
+    print(f"{'mask':14}{tensors.mask.kind.name.lower()}{window}")
+    for name, value in tensors.metadata.items():
+        print(f"{name:14}{value}")
+
+
+def _info(options: argparse.Namespace) -> None:
+    tensors = load_attention(options.file)
+    # Quantising checks shapes and dtypes, so a file that prints is a file that runs.
+    attention = tensors.quantise()
+    _print_tensors(tensors)
+    if not tensors.is_float:
+        return
+    exact = float_attention(tensors.q, tensors.k, tensors.v, tensors.softmax_scale, tensors.mask)
+    print("\nint8 against float, both in float64 arithmetic:")
+    print(f"{'key mean':12}{'SNR dB':>10}{'worst head':>12}{'max error':>12}")
+    for label, quantised in (("kept", attention), ("subtracted", tensors.quantise(subtract_key_mean=True))):
+        measured = quantised_attention(quantised, tensors.mask)
+        worst = min(map(snr_db, exact, measured))
+        print(f"{label:12}{snr_db(exact, measured):10.1f}{worst:12.1f}{max_abs_error(exact, measured):12.2e}")
+
+
+def _mask(options: argparse.Namespace, tensors: AttentionTensors) -> Mask:
+    if options.causal is None and options.window is None:
+        return tensors.mask
+    return Mask.of(bool(options.causal), options.window)
+
+
+def _attend(options: argparse.Namespace) -> None:
+    thresholds = [None, *options.tau]
+    units = [threshold_from_bits(tau) for tau in thresholds]
+    tensors = load_attention(options.file)
+    attention = tensors.quantise(options.subtract_key_mean)
+    mask = _mask(options, tensors)
+    config = preset(options.preset)
+    exact = quantised_attention(attention, mask)
+    print(
+        "Output of the core against float64 on the same int8 tensors; dropped share and bound are certified, worst row."
+    )
+    header = f"{'tau':>8}{'SNR dB':>10}{'max error':>12}{'survivors':>12}{'saturated':>12}{'dropped':>12}{'bound':>12}"
+    print(header)
+    for tau, unit in zip(thresholds, units, strict=True):
+        result = attend(attention, config, mask, unit)
+        print(
+            f"{'all' if tau is None else f'{tau:g}':>8}"
+            f"{snr_db(exact, result.real_output):10.1f}"
+            f"{max_abs_error(exact, result.real_output):12.2e}"
+            f"{result.survivors.mean():12.1%}"
+            f"{result.saturated.sum():12d}"
+            f"{result.dropped_share.max():12.1%}"
+            f"{result.output_error.max():12.2e}"
+        )
+
+
+def _whole_number(least: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"it must be a whole number from {least} on, not {text}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    return _whole_number(1, text)
+
+
+def _layer(text: str) -> int:
+    return _whole_number(0, text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m golden", description="The core's arithmetic, bit for bit.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    command = commands.add_parser("capture", help="take the tensors of one attention layer from a model on disk")
+    command.add_argument("--model", type=Path, required=True, metavar="DIR", help="a Hugging Face encoder or decoder")
+    command.add_argument("--text", type=Path, required=True, metavar="FILE", help="UTF-8 text for the model to read")
+    command.add_argument("--layer", type=_layer, required=True, metavar="N", help="attention layer, counted from 0")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".npz file to write")
+    command.add_argument("--tokens", type=_count, metavar="N", help="cut the text after so many tokens")
+    command.add_argument("--int8", action="store_true", help="write int8 and scales rather than float32")
+    command.add_argument("--name", help="name of the model to note in the file; the directory's by default")
+    command.set_defaults(run=_capture)
+
+    command = commands.add_parser("info", help="say what an .npz file holds and how well it quantises")
+    command.add_argument("file", type=Path, help=".npz file with arrays q, k and v")
+    command.set_defaults(run=_info)
+
+    command = commands.add_parser("attend", help="run an .npz file through the core's arithmetic, a row per threshold")
+    command.add_argument("file", type=Path, help=".npz file with arrays q, k and v")
+    command.add_argument("--preset", choices=PRESETS, default="default", help="configuration of the core")
+    command.add_argument("--causal", action=argparse.BooleanOptionalAction, help="the mask; the file's by default")
+    command.add_argument("--window", type=_count, metavar="N", help="a sliding window of so many keys")
+    command.add_argument("--subtract-key-mean", action="store_true", help="take the mean out of k before quantising")
+    command.add_argument(
+        "--tau", type=float, nargs="+", metavar="BITS", default=[4, 6, 8, 10, 12], help="thresholds, beside keeping all"
+    )
+    command.set_defaults(run=_attend)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or 2 after one sentence on what was wrong with the input."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
