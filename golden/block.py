@@ -89,7 +89,7 @@ def _stream_keys(
             allowed[i] = mask_kind == _NONE or (behind >= 0 and (mask_kind != _WINDOW or behind < window))
             if not allowed[i]:
                 continue
-            score = 0
+            score = np.int64(0)
             for c in range(head_dim):
                 score += np.int64(query[i, c]) * np.int64(key[j, c])
             rounded = ((2 * score * multiplier >> shift) + 1) >> 1

@@ -174,7 +174,10 @@ PRESETS: dict[str, CoreConfig] = {
         score_slots=64,
     ),
 }
-"""Named configurations. `rows_per_scaler` costs no cycles from a head dimension of 16 (tiny), 32 (small, default) or 64 (wide) on."""
+"""Named configurations.
+
+`rows_per_scaler` costs no cycles from a head dimension of 16 (tiny), 32 (small, default) or 64 (wide) on.
+"""
 
 
 def preset(name: str) -> CoreConfig:

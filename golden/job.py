@@ -140,7 +140,7 @@ class Job:
         _require(self.positions, "positions", (rows,), np.int64)
         _require(self.indices, "indices", (keys,), np.int64)
         if min(rows, head_dim, keys, value_dim) < 1:
-            raise InputError(f"a job needs at least one row, key and dimension, not {(rows, keys, head_dim, value_dim)}")
+            raise InputError(f"a job needs at least one row, key and element, not {(rows, keys, head_dim, value_dim)}")
         if np.any(np.diff(self.indices) <= 0):
             raise InputError("key indices must rise")
         if not formats.TAU_MIN <= self.tau <= formats.TAU_KEEP_ALL:
