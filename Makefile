@@ -16,8 +16,8 @@ SEED ?=
 ARGS ?=
 SYNTH ?= --preset small
 
-# What a result is made from: a change to any of these files makes it anew.
-sources = $(shell find $(1) -type f -not -path '*/__pycache__/*' 2>/dev/null)
+# What a result is made from, its input aside: a change to any of these files makes it anew.
+sources = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -name '*.npz' 2>/dev/null)
 RTL_SOURCES := $(call sources,golden rtl)
 SIM_SOURCES := $(call sources,golden rtl sim)
 MODEL_SOURCES := $(call sources,golden perf_model)
@@ -76,7 +76,7 @@ prerequisites: ## check that Python, g++, make and perl are there
 venv: $(VENV)/.base ## create .venv with what `make` needs
 
 $(VENV)/.base: pyproject.toml | prerequisites
-	@echo "==> Installing the project into $(VENV) (a minute or two)"
+	@echo "==> Installing the project into $(VENV) (about half a minute, and a gigabyte)"
 	if ! $(RUN) -c '' 2>/dev/null; then $(PYTHON) -m venv --clear $(VENV); fi
 	$(PIP_INSTALL) --editable .
 	@touch $@

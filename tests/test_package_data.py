@@ -1,0 +1,24 @@
+"""An installed package brings the data files that its modules read."""
+
+from __future__ import annotations
+
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("package", ["golden", "rtl", "sim", "perf_model"])
+def test_every_data_file_is_packaged(package: str):
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = setuptools["package-data"]["*"]
+    data = [
+        path.relative_to(ROOT / package).as_posix()
+        for path in sorted((ROOT / package).rglob("*"))
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    ]
+    left_out = [name for name in data if not any(fnmatch(name, pattern) for pattern in patterns)]
+    assert not left_out, f"package-data in pyproject.toml matches none of {left_out}"
