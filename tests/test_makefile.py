@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,12 @@ def test_missing_part_of_python_is_named(checkout: Checkout, lacks: str, package
     (message,) = (line for line in result.stderr.splitlines() if line.startswith("missing: "))
     assert f"apt-get install {package}" in message
     assert checkout.modules_run() == []
+
+
+def test_python_version_is_that_of_the_package():
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    major, minor = required.removeprefix(">=").split(".")
+    assert f"sys.version_info < ({major}, {minor})" in (ROOT / "Makefile").read_text()
 
 
 def test_no_python_at_all_is_named(checkout: Checkout):
