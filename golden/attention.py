@@ -48,7 +48,8 @@ class AttentionResult:
     def real_output(self) -> np.ndarray:
         """Outputs in units of the float tensors, float64, shape (query_heads, queries, value_dim)."""
         unit = self._value_unit / (1 << formats.OUTPUT_FRACTION_BITS)
-        return self.output * unit[:, None, None]
+        real: np.ndarray = self.output * unit[:, None, None]
+        return real
 
     @cached_property
     def survivors(self) -> np.ndarray:
@@ -79,7 +80,8 @@ class AttentionResult:
     def output_error(self) -> np.ndarray:
         """Certified bound of what dropping changes in `real_output`, float64, shape (query_heads, queries)."""
         peak = np.abs(self.attention.value.astype(np.int64)).max(axis=(1, 2))
-        return 2 * self.dropped_share * (np.repeat(peak, self.attention.group) * self._value_unit)[:, None]
+        bound: np.ndarray = 2 * self.dropped_share * (np.repeat(peak, self.attention.group) * self._value_unit)[:, None]
+        return bound
 
     @property
     def _value_unit(self) -> np.ndarray:

@@ -89,9 +89,9 @@ def _stream_keys(
             allowed[i] = mask_kind == _NONE or (behind >= 0 and (mask_kind != _WINDOW or behind < window))
             if not allowed[i]:
                 continue
-            score = np.int64(0)
+            score = 0
             for c in range(head_dim):
-                score += np.int64(query[i, c]) * np.int64(key[j, c])
+                score += int(query[i, c]) * int(key[j, c])
             rounded = ((2 * score * multiplier >> shift) + 1) >> 1
             x[i] = min(max(rounded, _SCORE_MIN), _SCORE_MAX)
             saturated += x[i] != rounded

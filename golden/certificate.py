@@ -90,7 +90,8 @@ class Certificate:
             float64, shape (rows,), from 0 (nothing was dropped) to below 1.
         """
         kept_weight = np.maximum(total - _EXCESS * self.kept, formats.PROBABILITY_ONE / 2)
-        return self.dropped_weight / (kept_weight + self.dropped_weight)
+        share: np.ndarray = self.dropped_weight / (kept_weight + self.dropped_weight)
+        return share
 
     def output_error(self, total: np.ndarray, value: np.ndarray) -> np.ndarray:
         """Return the bound of what dropping changes in any output element.

@@ -71,7 +71,8 @@ def exp2_table() -> np.ndarray:
     """
     steps = 1 << FRACTION_BITS
     exact = PROBABILITY_ONE * np.exp2(-np.arange(steps) / steps)
-    return np.minimum(np.rint(exact), PROBABILITY_ONE - 1).astype(np.int64)
+    entries: np.ndarray = np.minimum(np.rint(exact), PROBABILITY_ONE - 1).astype(np.int64)
+    return entries
 
 
 def probability(distance: int) -> int:

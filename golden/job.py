@@ -162,12 +162,12 @@ class Job:
     @property
     def head_dim(self) -> int:
         """Elements of a query or key row."""
-        return self.query.shape[1]
+        return int(self.query.shape[1])
 
     @property
     def value_dim(self) -> int:
         """Elements of a value row."""
-        return self.value.shape[1]
+        return int(self.value.shape[1])
 
     def check(self, config: CoreConfig) -> None:
         """Raise InputError if `config` can't hold this job."""
@@ -219,4 +219,5 @@ class JobResult:
     @property
     def empty(self) -> np.ndarray:
         """bool, shape (rows,): rows that no key may attend to, whose output is zero."""
-        return self.state.total == 0
+        empty: np.ndarray = self.state.total == 0
+        return empty

@@ -104,22 +104,22 @@ class QuantisedAttention:
     @property
     def queries(self) -> int:
         """Query rows of a head."""
-        return self.query.shape[1]
+        return int(self.query.shape[1])
 
     @property
     def keys(self) -> int:
         """Keys of a head."""
-        return self.key.shape[1]
+        return int(self.key.shape[1])
 
     @property
     def head_dim(self) -> int:
         """Elements of a query or key row."""
-        return self.query.shape[2]
+        return int(self.query.shape[2])
 
     @property
     def value_dim(self) -> int:
         """Elements of a value row."""
-        return self.value.shape[2]
+        return int(self.value.shape[2])
 
     @property
     def positions(self) -> np.ndarray:
