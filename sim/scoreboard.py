@@ -1,0 +1,114 @@
+"""Holds what came out of a core to the golden model, number by number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from golden.config import CoreConfig
+from golden.job import Job, JobResult
+from rtl.interfaces import STATE_PIECES, Status
+from sim.bench import Recording
+from sim.stimulus import output_from_words, state_from_words, stats_record
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a job must return.
+
+    Parameters
+    ----------
+    label : str
+        Names the job in messages.
+    job : Job
+        The job, with the keys that count.
+    result : JobResult or None
+        What golden says; None for a job that must be rejected.
+    status : Status
+        What the statistics must report.
+    """
+
+    label: str
+    job: Job
+    result: JobResult | None
+    status: Status = Status.OK
+
+
+def _differences(name: str, expected: np.ndarray, seen: np.ndarray) -> list[str]:
+    """Return a line for the first element in which two arrays differ, and how many do."""
+    where = np.argwhere(expected != seen)
+    if not len(where):
+        return []
+    first = tuple(int(n) for n in where[0])
+    place = ", ".join(f"{axis} {n}" for axis, n in zip(("row", "element"), first, strict=False))
+    return [f"{name} {place}: expected {expected[first]}, saw {seen[first]} ({len(where)} differ)"]
+
+
+def _check_packet(expectation: Expectation, words: list[int], config: CoreConfig) -> list[str]:
+    job, result = expectation.job, expectation.result
+    tag_mask = (1 << config.tag_bits) - 1
+    data_bits = 16 * config.output_lanes
+    tags = {word >> data_bits & tag_mask for word in words}
+    if tags != {job.tag}:
+        return [f"o carries tags {sorted(tags)}, expected {job.tag}"]
+    words = [word & ((1 << data_bits) - 1) for word in words]
+    if result is None:
+        return [] if words == [0] else [f"a rejected job wrote {len(words)} beats, expected a single zero"]
+    beats = config.output_beats(job.value_dim)
+    length = job.rows * ((1 + beats) * STATE_PIECES if job.emit_state else beats)
+    if len(words) != length:
+        return [f"the packet has {len(words)} beats, expected {length}"]
+    if not job.emit_state:
+        output = output_from_words(words, job.rows, job.value_dim, config)
+        return _differences("output", result.output, output)
+    state = state_from_words(words, job.rows, job.value_dim, config)
+    return (
+        _differences("maximum", result.state.maximum, state.maximum)
+        + _differences("total", result.state.total, state.total)
+        + _differences("accumulator", result.state.accumulator, state.accumulator)
+    )
+
+
+def _check_record(expectation: Expectation, word: int, config: CoreConfig) -> list[str]:
+    job, result = expectation.job, expectation.result
+    expected: dict[str, object] = {"tag": job.tag, "status": int(expectation.status)}
+    if result is None:
+        expected |= {"keys": 0, "survivors": 0, "packs": 0, "saturated": 0, "dropped": [0] * config.rows, "empty": 0}
+    else:
+        spare = [0] * (config.rows - job.rows)
+        expected |= {
+            "keys": job.keys,
+            "survivors": int(result.survivors.sum()),
+            "packs": result.packs,
+            "saturated": result.saturated,
+            "dropped": [int(n) for n in result.dropped] + spare,
+            "empty": sum(1 << i for i, empty in enumerate(result.empty) if empty),
+        }
+    seen = stats_record(word, config)
+    return [
+        f"stats field {name}: expected {value}, saw {seen[name]}" for name, value in expected.items() if seen[name] != value
+    ]
+
+
+def check(expectations: list[Expectation], recording: Recording, config: CoreConfig) -> list[str]:
+    """Return a line for each thing that differs from what golden says; an empty list if the core is right."""
+    counts = {
+        "output packets": len(recording.packets),
+        "statistics records": len(recording.records),
+        "ends on v_req": len(recording.requests),
+    }
+    problems = [
+        f"{len(expectations)} jobs gave {count} {name}" for name, count in counts.items() if count != len(expectations)
+    ]
+    if problems:
+        return problems
+    for n, expectation in enumerate(expectations):
+        result = expectation.result
+        wanted = [] if result is None else [int(j) for j in expectation.job.indices[result.survivors]]
+        found = _check_packet(expectation, recording.packets[n], config)
+        found += _check_record(expectation, recording.records[n], config)
+        if recording.requests[n] != wanted:
+            found.append(f"values of {len(recording.requests[n])} keys were asked for, expected {len(wanted)}")
+        problems += [f"{expectation.label}: {line}" for line in found]
+    return problems
