@@ -136,6 +136,12 @@ class CoreConfig:
         """Beats of an output row of `value_dim` elements."""
         return -(-value_dim // self.output_lanes)
 
+    def beat_bytes(self, port: str) -> int:
+        """Bytes of data that a transfer of `port` moves; a value request counts as the 4 bytes of an index."""
+        if port == "v_req":
+            return 4
+        return 2 * self.output_lanes if port in ("o", "state") else self.lanes
+
     def to_dict(self) -> dict[str, int]:
         """Return the parameters by name, as the JSON beside the Verilog holds them."""
         return asdict(self)

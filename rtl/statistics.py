@@ -96,7 +96,8 @@ class Statistics(wiring.Component):
 
         cycles = Signal(data.ArrayLayout(CYCLE_BITS, len(ArrayUse)))
         reported = Signal.like(cycles)
-        use = delayed(m, self.use, 1, "use_now")
+        use = Signal(ArrayUse, init=ArrayUse.WAIT_QUERY)
+        m.d.sync += use.eq(self.use)
         pending = Signal(CONTEXTS)
         offered = Signal()
         out_ctx = Signal()

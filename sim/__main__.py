@@ -1,0 +1,155 @@
+"""Command line of the simulation: ``python -m sim`` runs the test benches; see ``--help`` for the rest."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from golden.errors import InputError
+from golden.job import threshold_from_bits
+from golden.options import add_config_options, add_mask_options, config_of, count, mask_of
+from golden.tensors import load_attention
+from sim.benchmark import run_benchmarks
+from sim.report import point, print_run, write_json, write_summary
+from sim.runner import SimulationError
+from sim.simulate import simulate_layer
+from sim.soak import CONFIGS, soak
+
+BENCH_CORES = ("tiny", "small")
+BENCH_RUNS = 40
+SHORT_LENGTHS = (16, 32, 64, 96)
+"""Lengths to which the sweep also cuts its input."""
+
+SHORT_TAU = 6.0
+
+
+def _benches(options: argparse.Namespace) -> None:
+    for name in BENCH_CORES:
+        soak(range(BENCH_RUNS), name)
+        print(f"{BENCH_RUNS} random runs on core '{name}', faults and stalls among them: equal to golden, bit for bit")
+
+
+def _run(options: argparse.Namespace) -> None:
+    if not 0 <= options.stall < 1:
+        raise InputError(f"stall must be a probability from 0 to below 1, not {options.stall}")
+    tau = threshold_from_bits(options.tau)
+    config = config_of(options)
+    tensors = load_attention(options.input)
+    attention, mask = tensors.quantise(options.subtract_key_mean), mask_of(options, tensors.mask)
+    run = simulate_layer(
+        attention, config, mask, tau, stall=options.stall, seed=options.seed, waves=options.waves
+    )
+    figures = point(options.tau, run)
+    print_run(options.input.name, config, figures)
+    if options.json:
+        write_json(options.json, {"config": config.to_dict(), "input": options.input.name, **figures})
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    thresholds = [None, *options.tau]
+    units = [threshold_from_bits(tau) for tau in thresholds]
+    config = config_of(options)
+    tensors = load_attention(options.input)
+    attention, mask = tensors.quantise(), mask_of(options, tensors.mask)
+    points = []
+    for tau, unit in zip(thresholds, units, strict=True):
+        print(f"tau {'all' if tau is None else f'{tau:g}'}", file=sys.stderr, flush=True)
+        points.append(point(tau, simulate_layer(attention, config, mask, unit)))
+    shapes = {"heads": attention.query_heads, "head_dim": attention.head_dim, "value_dim": attention.value_dim}
+    lengths = []
+    for length in (*(n for n in SHORT_LENGTHS if n < attention.keys), attention.keys):
+        short = replace(
+            attention,
+            query=attention.query[:, :length],
+            key=attention.key[:, :length],
+            value=attention.value[:, :length],
+        )
+        for tau in (None, SHORT_TAU):
+            figures = point(tau, simulate_layer(short, config, mask, threshold_from_bits(tau)))
+            lengths.append({**figures, "keys": short.keys, "queries": short.queries, **shapes})
+    summary = {
+        "config": config.to_dict(),
+        "input": options.input.name,
+        "queries": attention.queries,
+        "keys": attention.keys,
+        "causal": bool(mask.kind),
+        **shapes,
+        "points": points,
+        "lengths": lengths,
+    }
+    print(write_summary(options.output, summary, points))
+
+
+def _bench(options: argparse.Namespace) -> None:
+    run_benchmarks(config_of(options))
+
+
+def _soak(options: argparse.Namespace) -> None:
+    seed = options.seed if options.seed is not None else secrets.randbelow(1 << 32)
+    repeat = f" --core {options.core!r}" if options.core else ""
+    print(f"runs of seeds {seed} to {seed + options.runs - 1}; repeat one with: soak --runs 1 --seed SEED{repeat}")
+    for name, runs in soak(range(seed, seed + options.runs), options.core).items():
+        print(f"{runs} runs on core '{name}': equal to golden, bit for bit")
+
+
+def _add_input(command: argparse.ArgumentParser) -> None:
+    add_config_options(command)
+    command.add_argument("--input", type=Path, required=True, metavar="FILE", help=".npz file with arrays q, k and v")
+    add_mask_options(command)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sim", description="Simulate the core with cocotb on Verilator, held to golden bit for bit."
+    )
+    parser.set_defaults(run=_benches)
+    commands = parser.add_subparsers(metavar="command", help="the test benches if none is given")
+
+    command = commands.add_parser("run", help="stream anybody's tensors through the core")
+    _add_input(command)
+    command.add_argument("--subtract-key-mean", action="store_true", help="take the mean out of k before quantising")
+    command.add_argument("--tau", type=float, metavar="BITS", help="threshold; nothing is dropped by default")
+    command.add_argument("--stall", type=float, default=0.0, metavar="P", help="probability that a port is stalled")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the stalls")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    command.add_argument("--waves", action="store_true", help="trace all signals")
+    command.set_defaults(run=_run)
+
+    command = commands.add_parser("sweep", help="run an input once for each threshold")
+    _add_input(command)
+    command.add_argument("--tau", type=float, nargs="+", metavar="BITS", default=[4, 6, 8, 10, 12], help="thresholds")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="STEM", help="of .md, .csv and .json")
+    command.set_defaults(run=_sweep)
+
+    command = commands.add_parser("bench", help="measure utilisation of prefill and decode")
+    add_config_options(command)
+    command.set_defaults(run=_bench)
+
+    command = commands.add_parser("soak", help="compare random runs, of jobs good and bad, with golden")
+    command.add_argument("--runs", type=count, default=100, metavar="N", help="how many")
+    command.add_argument("--seed", type=int, metavar="N", help="of the first run; a new one by default")
+    command.add_argument("--core", choices=CONFIGS, help="only this core")
+    command.set_defaults(run=_soak)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 when the core is wrong, 2 when the input is."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SimulationError as error:
+        print(f"the core differs: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

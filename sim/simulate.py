@@ -1,0 +1,192 @@
+"""Simulates jobs and whole layers, and measures what they took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from golden.attention import AttentionResult, attend
+from golden.block import run_job
+from golden.config import CoreConfig
+from golden.job import Job, JobResult
+from golden.masks import Mask
+from golden.plan import PlannedJob
+from golden.quantise import QuantisedAttention
+from golden.reference import max_abs_error, quantised_attention, snr_db
+from rtl.interfaces import ArrayUse
+from sim.bench import Recording
+from sim.core_testbench import Batch, Work
+from sim.runner import run_bench
+from sim.scoreboard import Expectation
+from sim.stimulus import stats_record, stimulus
+
+DATA_PORTS = ("q", "state", "k", "v_req", "v", "o")
+
+
+def simulate(config: CoreConfig, batches: list[Batch], waves: bool = False) -> list[Recording]:
+    """Run `batches` on the simulated core, one after the other, each from reset.
+
+    Returns
+    -------
+    list of Recording
+        One a batch.
+
+    Raises
+    ------
+    SimulationError
+        If anything differs from what a batch expects, or a stream breaks its rules.
+    """
+    steps = sum(len(batch.stimuli) for batch in batches)
+    return run_bench("sim.core_testbench", config, Work(config, batches), steps, waves)
+
+
+def batch_of(
+    config: CoreConfig,
+    jobs: Sequence[Job],
+    label: str,
+    labels: Sequence[str] | None = None,
+    results: Sequence[JobResult] | None = None,
+    **options: float,
+) -> Batch:
+    """Return the batch that streams `jobs` and expects golden's results.
+
+    Parameters
+    ----------
+    config : CoreConfig
+        The core.
+    jobs : sequence of Job
+        The jobs.
+    label : str
+        Names the batch.
+    labels : sequence of str, optional
+        Names of the jobs, by default their number.
+    results : sequence of JobResult, optional
+        What golden says of them, computed by default.
+    **options
+        ``stall``, ``latency`` and ``seed`` of `Batch`.
+    """
+    labels = labels or [f"job {n}" for n in range(len(jobs))]
+    results = results or [run_job(job, config.lanes) for job in jobs]
+    expectations = [Expectation(*pair) for pair in zip(labels, jobs, results, strict=True)]
+    return Batch(label, [stimulus(job, config) for job in jobs], expectations, **options)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a run of jobs took.
+
+    Parameters
+    ----------
+    cycles : int
+        From the first input beat to the last output beat.
+    uses : dict of ArrayUse to int
+        Cycles of each use of the array, summed over the records.
+    macs : int
+        Multiply-accumulates that the jobs need: rows in use times keys times head_dim, and times survivors times value_dim.
+    utilisation : float
+        `macs` as a share of what the array could do in `cycles`.
+    bytes : dict of str to int
+        Bytes moved on each port.
+    """
+
+    cycles: int
+    uses: dict[ArrayUse, int]
+    macs: int
+    utilisation: float
+    bytes: dict[str, int]
+
+    @classmethod
+    def of(
+        cls, config: CoreConfig, jobs: Sequence[Job], results: Sequence[JobResult], recording: Recording
+    ) -> Measurement:
+        """Measure a recorded run of `jobs`, whose results are `results`."""
+        moved = [traffic for name, traffic in recording.traffic.items() if name in DATA_PORTS and traffic.transfers]
+        cycles = max(traffic.last_cycle for traffic in moved) - min(traffic.first_cycle for traffic in moved) + 1
+        macs = sum(
+            job.rows * (job.keys * job.head_dim + int(result.survivors.sum()) * job.value_dim)
+            for job, result in zip(jobs, results, strict=True)
+        )
+        records = np.array([stats_record(word, config)["cycles"] for word in recording.records])
+        return cls(
+            cycles=cycles,
+            uses=dict(zip(ArrayUse, records.sum(axis=0).tolist(), strict=True)),
+            macs=macs,
+            utilisation=macs / (cycles * config.rows * config.lanes),
+            bytes={name: recording.traffic[name].transfers * config.beat_bytes(name) for name in DATA_PORTS},
+        )
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """A layer simulated, and held to golden and float64.
+
+    Parameters
+    ----------
+    golden : AttentionResult
+        What golden says, which the core has equalled bit for bit.
+    measurement : Measurement
+        What it took.
+    snr_db, max_error : float
+        Output against float64 attention on the same int8 tensors.
+    """
+
+    golden: AttentionResult
+    measurement: Measurement
+    snr_db: float
+    max_error: float
+
+
+def _label(planned: PlannedJob) -> str:
+    heads = sorted({int(head) for head in planned.query_head})
+    rows = f"queries {planned.query_index.min()} to {planned.query_index.max()}"
+    return f"head {', '.join(map(str, heads))} {rows}"
+
+
+def simulate_layer(
+    attention: QuantisedAttention,
+    config: CoreConfig,
+    mask: Mask,
+    tau: int,
+    *,
+    stall: float = 0.0,
+    seed: int = 0,
+    waves: bool = False,
+) -> LayerRun:
+    """Stream a whole layer through the simulated core.
+
+    Parameters
+    ----------
+    attention : QuantisedAttention
+        The layer.
+    config : CoreConfig
+        The core.
+    mask : Mask
+        Its mask.
+    tau : int
+        Threshold in logit units.
+    stall, seed : float, int
+        Probability that a port is stalled in a cycle, and the seed of the stalls.
+    waves : bool
+        Trace all signals.
+
+    Raises
+    ------
+    InputError
+        If the core can't hold the layer.
+    SimulationError
+        If the core and golden differ.
+    """
+    result = attend(attention, config, mask, tau)
+    jobs = [planned.job for planned in result.plan]
+    labels = [_label(planned) for planned in result.plan]
+    batch = batch_of(config, jobs, "layer", labels, result.results, stall=stall, seed=seed)
+    (recording,) = simulate(config, [batch], waves)
+    exact = quantised_attention(attention, mask)
+    return LayerRun(
+        result,
+        Measurement.of(config, jobs, result.results, recording),
+        snr_db(exact, result.real_output),
+        max_abs_error(exact, result.real_output),
+    )
