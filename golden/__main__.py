@@ -86,7 +86,7 @@ def _attend(options: argparse.Namespace) -> None:
             f"{'all' if tau is None else f'{tau:g}':>8}"
             f"{snr_db(exact, result.real_output):10.1f}"
             f"{max_abs_error(exact, result.real_output):12.2e}"
-            f"{result.survivors.mean():12.1%}"
+            f"{result.survivor_share.mean():12.1%}"
             f"{result.saturated.sum():12d}"
             f"{result.dropped_share.max():12.1%}"
             f"{result.output_error.max():12.2e}"

@@ -52,10 +52,11 @@ class AttentionResult:
         return real
 
     @cached_property
-    def survivors(self) -> np.ndarray:
+    def survivor_share(self) -> np.ndarray:
         """Share of the streamed keys of each kv head whose values were fetched, float64, shape (kv_heads,)."""
         kept = self._per_kv_head(lambda result: int(result.survivors.sum()))
-        return kept / self._per_kv_head(lambda result: len(result.survivors))
+        share: np.ndarray = kept / self._per_kv_head(lambda result: len(result.survivors))
+        return share
 
     @property
     def saturated(self) -> np.ndarray:
