@@ -23,6 +23,20 @@ from rtl.threshold import Threshold
 from rtl.value_lanes import ValueLanes
 
 
+def core_ports(config: CoreConfig) -> dict[str, wiring.Member]:
+    """Return the streams of a core of `config`, by name."""
+    return {
+        "job": In(stream.Signature(interfaces.job_layout(config))),
+        "q": In(stream.Signature(interfaces.query_layout(config))),
+        "state": In(stream.Signature(interfaces.state_layout(config))),
+        "k": In(stream.Signature(interfaces.key_layout(config))),
+        "v_req": Out(stream.Signature(interfaces.value_request_layout(config))),
+        "v": In(stream.Signature(interfaces.value_layout(config))),
+        "o": Out(stream.Signature(interfaces.output_layout(config))),
+        "stats": Out(stream.Signature(interfaces.stats_layout(config))),
+    }
+
+
 class LeanAttentionCore(wiring.Component):
     """``softmax(Q K^T * scale) V`` for a block of query rows, in one pass over the keys.
 
@@ -56,18 +70,7 @@ class LeanAttentionCore(wiring.Component):
 
     def __init__(self, config: CoreConfig):
         self.config = config
-        super().__init__(
-            {
-                "job": In(stream.Signature(interfaces.job_layout(config))),
-                "q": In(stream.Signature(interfaces.query_layout(config))),
-                "state": In(stream.Signature(interfaces.state_layout(config))),
-                "k": In(stream.Signature(interfaces.key_layout(config))),
-                "v_req": Out(stream.Signature(interfaces.value_request_layout(config))),
-                "v": In(stream.Signature(interfaces.value_layout(config))),
-                "o": Out(stream.Signature(interfaces.output_layout(config))),
-                "stats": Out(stream.Signature(interfaces.stats_layout(config))),
-            }
-        )
+        super().__init__(core_ports(config))
 
     def elaborate(self, platform):
         m = Module()

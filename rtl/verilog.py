@@ -8,7 +8,7 @@ from amaranth.lib import data, wiring
 
 import golden.formats
 from golden.config import CoreConfig
-from rtl.core import LeanAttentionCore
+from rtl.core import LeanAttentionCore, core_ports
 from rtl.interfaces import ArrayUse, Status
 
 TOP = "lean_attention"
@@ -43,7 +43,7 @@ def describe(config: CoreConfig) -> dict[str, Any]:
         each field; arrays give the whole array, lowest element first. Every stream also has ``__valid`` and ``__ready``.
     """
     ports = {}
-    for name, member in LeanAttentionCore(config).signature.members.items():
+    for name, member in core_ports(config).items():
         layout = member.signature.members["payload"].shape
         ports[name] = {
             "direction": "input" if member.flow is wiring.In else "output",

