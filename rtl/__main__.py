@@ -53,7 +53,9 @@ def _synth(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rtl", description="Write the Verilog of a core, and a JSON beside it.")
+    parser = argparse.ArgumentParser(
+        prog="python -m rtl", description="Write the Verilog of a core, and a JSON beside it."
+    )
     add_config_options(parser)
     parser.add_argument(
         "command",

@@ -11,17 +11,21 @@ CONTEXTS = 2
 
 
 def context_layout(config: CoreConfig) -> data.StructLayout:
-    """What a job's context holds: its fields as the loader checked them, kept until its statistics are taken."""
+    """Return the layout of a job's context: its fields as the loader checked them, kept until its statistics are taken.
+
+    Fields called last count from 0: the last beat of a key row or a value row, the last element of an output row, its
+    last word of `output_lanes` elements, the last row, the last key.
+    """
     return data.StructLayout(
         {
             "status": 8,
-            "head_beats": range(config.head_beats(config.max_head_dim) + 1),
-            "value_dim": range(config.max_value_dim + 1),
-            "value_beats": range(config.value_beats(config.max_value_dim) + 1),
-            "output_beats": range(config.output_beats(config.max_value_dim) + 1),
-            "rows": range(config.rows + 1),
+            "last_head_beat": range(config.head_beats(config.max_head_dim)),
+            "last_value_beat": range(config.value_beats(config.max_value_dim)),
+            "last_element": range(config.max_value_dim),
+            "last_output_word": range(config.output_beats(config.max_value_dim)),
+            "last_row": range(config.rows),
             "row_mask": config.rows,
-            "keys": config.count_bits,
+            "last_key": config.position_bits,
             "multiplier": formats.MULTIPLIER_BITS,
             "shift": formats.SHIFT_BITS,
             "tau": formats.TAU_BITS,
@@ -35,12 +39,12 @@ def context_layout(config: CoreConfig) -> data.StructLayout:
 
 
 def contexts_layout(config: CoreConfig) -> data.ArrayLayout:
-    """Both contexts."""
+    """Return the layout of both contexts."""
     return data.ArrayLayout(context_layout(config), CONTEXTS)
 
 
 def column_layout(config: CoreConfig) -> data.StructLayout:
-    """What travels with a key's scores.
+    """Return the layout of what travels with a key's scores.
 
     A `void` column stands for no key: it only ends a job whose keys ended too early or were discarded.
     """
@@ -48,7 +52,7 @@ def column_layout(config: CoreConfig) -> data.StructLayout:
 
 
 def verdict_layout(config: CoreConfig) -> data.StructLayout:
-    """A column after the threshold: whether the key is kept, and each row's logit, permission and running maximum."""
+    """Return the layout of a judged key: whether it is kept; each row's logit, permission and running maximum."""
     return data.StructLayout(
         {
             "column": column_layout(config),
@@ -62,7 +66,7 @@ def verdict_layout(config: CoreConfig) -> data.StructLayout:
 
 
 def pack_layout(config: CoreConfig) -> data.StructLayout:
-    """A closed pack: its keys, whether it ends its job, each row's maximum at closing and growth since the last."""
+    """Return the layout of a closed pack: its keys, each row's maximum at closing and its growth since the last."""
     return data.StructLayout(
         {
             "ctx": 1,
@@ -75,7 +79,7 @@ def pack_layout(config: CoreConfig) -> data.StructLayout:
 
 
 def state_row_layout(config: CoreConfig) -> data.StructLayout:
-    """Write port of a context's maxima and sums, for jobs that start from a partial state."""
+    """Return the layout of the write port of a context's maxima and sums, for jobs that start from a partial state."""
     return data.StructLayout(
         {
             "enable": 1,
@@ -88,7 +92,7 @@ def state_row_layout(config: CoreConfig) -> data.StructLayout:
 
 
 def state_word_layout(config: CoreConfig) -> data.StructLayout:
-    """Write port of a context's output accumulators, for jobs that start from a partial state."""
+    """Return the layout of the write port of a context's accumulators, for jobs that start from a partial state."""
     return data.StructLayout(
         {
             "enable": 1,

@@ -40,8 +40,9 @@ def core_ports(config: CoreConfig) -> dict[str, wiring.Member]:
 class LeanAttentionCore(wiring.Component):
     """``softmax(Q K^T * scale) V`` for a block of query rows, in one pass over the keys.
 
-    Every port is a ready/valid stream and may be stalled at any time, which changes when results come but no bit of them.
-    Two jobs are in the core at once, so that a job's last pack, normalisation and output run beside the next job's keys.
+    Every port is a ready/valid stream and may be stalled at any time, which changes when results come but no bit of
+    them. Two jobs are in the core at once, so that a job's last pack, normalisation and output run beside the next
+    job's keys.
 
     Parameters
     ----------
@@ -53,7 +54,8 @@ class LeanAttentionCore(wiring.Component):
     job : In
         What to do, `interfaces.job_layout`.
     q : In
-        The job's query rows, one after the other, each in ``ceil(head_dim / lanes)`` beats; `last` on the block's last beat.
+        The job's query rows, one after the other, each in ``ceil(head_dim / lanes)`` beats; `last` on the block's last
+        beat.
     state : In
         Only for a job that starts from a partial state: that state, as `interfaces.state_layout` describes.
     k : In
@@ -138,7 +140,7 @@ class LeanAttentionCore(wiring.Component):
         return m
 
     def _connect_array(self, m, scheduler, queries, exponentials, values, array):
-        """Choose the operands: a beat of k with its query words, or a byte of each value lane with the pack's probabilities."""
+        """Choose the operands: a beat of k with its query words, or value bytes with the pack's probabilities."""
         keys = Signal.like(self.k.payload.data)
         streams_key = delayed(m, scheduler.key_beat, 1, "streams_key")
         m.d.sync += keys.eq(self.k.payload.data)
@@ -207,7 +209,8 @@ class LeanAttentionCore(wiring.Component):
     def _connect_requests(self, m, scheduler, threshold):
         """Ask for a value the moment its key survives.
 
-        The FIFO holds every key that can be waiting for its value (in score slots, in exponentials) and the ends of jobs.
+        The FIFO holds every key that can be waiting for its value (in score slots, in exponentials) and the ends of
+        jobs.
         """
         layout = interfaces.value_request_layout(self.config)
         depth = self.config.score_slots + self.config.lanes + ENDS_PENDING_MAX + 1

@@ -128,6 +128,10 @@ class Exponentials(wiring.Component):
         with m.If(self.take):
             m.d.sync += [self.ready_pack.eq(0), busy.eq(0)]
 
+        # The sums are rescaled in two steps, well before the first probability is added.
+        rescale_fine = delayed(m, accept, 1, "rescale_fine")
+        rescale_coarse = delayed(m, rescale_fine, 1, "rescale_coarse")
+
         # Stages: slot read, distance, table, shift into the lanes.
         shifting = delayed(m, running, EXPONENTIAL_STAGES - 1, "shifting")
         summing = delayed(m, shifting, 1, "summing")
@@ -153,8 +157,10 @@ class Exponentials(wiring.Component):
                     m.d.sync += total.eq(0)
                 with m.Elif(from_state):
                     m.d.sync += total.eq(self.state_row.total)
-                with m.Elif(accept & (self.packs.payload.ctx == ctx)):
-                    m.d.sync += total.eq(total >> self.packs.payload.deltas[i])
+                with m.Elif(rescale_fine & (self.pack.ctx == ctx)):
+                    m.d.sync += total.eq(total >> self.pack.deltas[i][:3])
+                with m.Elif(rescale_coarse & (self.pack.ctx == ctx)):
+                    m.d.sync += total.eq(total >> (self.pack.deltas[i][3:] << 3))
                 with m.Elif(summing & (self.pack.ctx == ctx)):
                     m.d.sync += total.eq(total + self.probabilities[i][config.lanes - 1])
         return m

@@ -129,7 +129,7 @@ def output_layout(config: CoreConfig) -> data.StructLayout:
 
 
 def counts_layout(config: CoreConfig) -> data.StructLayout:
-    """What is counted key by key for one job: the data-dependent part of its statistics."""
+    """Return the layout of what is counted key by key for one job: the data-dependent part of its statistics."""
     return data.StructLayout(
         {
             "keys": config.count_bits,

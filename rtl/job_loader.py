@@ -1,13 +1,13 @@
 """Accepts jobs, checks them, and loads their queries and starting states while the job before is running."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden import formats
 from golden.config import CoreConfig
 from golden.masks import MaskKind
-from rtl.bundles import CONTEXTS, contexts_layout, state_row_layout, state_word_layout
+from rtl.bundles import CONTEXTS, by_context, contexts_layout, state_row_layout, state_word_layout
 from rtl.interfaces import PIECE_BITS, STATE_PIECES, Status, job_layout, query_layout, state_layout
 from rtl.query_buffer import query_write_layout
 
@@ -16,8 +16,8 @@ class JobLoader(wiring.Component):
     """Turns jobs into contexts, which it fills in turn.
 
     A job is taken as soon as the queries of the job before the last are no longer needed, and its state (or the mark
-    that there is none) goes in once that job's statistics have been taken. Queries take their beats and 5 cycles more. A job
-    that the configuration can't hold, or whose queries or state do not end where they should, is rejected: its
+    that there is none) goes in once that job's statistics have been taken. Queries take their beats and 6 cycles more.
+    A job that the configuration can't hold, or whose queries or state do not end where they should, is rejected: its
     packets are discarded up to their last beat and the context only carries the reason.
 
     Parameters
@@ -67,7 +67,7 @@ class JobLoader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        lane_bits = config.lanes.bit_length() - 1
+        lane_bits = _log2(config.lanes)
         ctx = Signal()
         job = Signal(job_layout(config))
         status = Signal(Status)
@@ -80,10 +80,12 @@ class JobLoader(wiring.Component):
 
         row = Signal(range(config.rows))
         beat = Signal(range(config.head_beats(config.max_head_dim)))
-        head_beats = Signal(range(config.head_beats(config.max_head_dim) + 1))
+        last_beat = Signal(range(config.head_beats(config.max_head_dim)))
+        last_row = Signal(range(config.rows))
         tail_lanes = Signal(config.lanes)
-        row_end = beat == head_beats - 1
-        block_end = row_end & (row == job.rows - 1)
+        faults = Signal(len(self._faults(job)))
+        row_end = beat == last_beat
+        block_end = row_end & (row == last_row)
         m.d.comb += [
             self.query.ctx.eq(ctx),
             self.query.row.eq(row),
@@ -106,12 +108,20 @@ class JobLoader(wiring.Component):
             with m.State("CHECK"):
                 rest = job.head_dim[:lane_bits]
                 m.d.sync += [
-                    status.eq(self._check(job)),
-                    head_beats.eq(_beats(job.head_dim, config.lanes)),
+                    faults.eq(Cat(holds for _, holds in self._faults(job))),
+                    last_beat.eq((job.head_dim - 1) >> lane_bits),
+                    last_row.eq(job.rows - 1),
                     tail_lanes.eq(Mux(rest == 0, (1 << config.lanes) - 1, (1 << rest) - 1)),
                     row.eq(0),
                     beat.eq(0),
                 ]
+                m.next = "JUDGE"
+
+            with m.State("JUDGE"):
+                m.d.sync += status.eq(Status.OK)
+                for n, (reason, _) in reversed(list(enumerate(self._faults(job)))):
+                    with m.If(faults[n]):
+                        m.d.sync += status.eq(reason)
                 m.next = "QUERY"
 
             with m.State("QUERY"):
@@ -135,7 +145,7 @@ class JobLoader(wiring.Component):
                     m.d.sync += context_busy.bit_select(ctx, 1).eq(1)
                     for n in range(CONTEXTS):
                         with m.If(ctx == n):
-                            m.d.sync += self._context_fields(self.contexts[n], job, status, head_beats)
+                            m.d.sync += self._context_fields(self.contexts[n], job, status, last_beat, last_row)
                     m.next = "CLEAR"
 
             with m.State("CLEAR"):
@@ -157,34 +167,33 @@ class JobLoader(wiring.Component):
                 m.next = "JOB"
         return m
 
-    def _check(self, job):
-        """Return the status of a job as its fields alone tell."""
+    def _faults(self, job):
+        """Return what may be wrong with the fields of a job: statuses and conditions, in order of precedence."""
         config = self.config
-        bounds = [
+        unknown_mask = job.mask > MaskKind.WINDOW
+        empty_window = (job.mask == MaskKind.WINDOW) & (job.window == 0)
+        return [
             (Status.HEAD_DIM, (job.head_dim == 0) | (job.head_dim > config.max_head_dim)),
             (Status.VALUE_DIM, (job.value_dim == 0) | (job.value_dim > config.max_value_dim)),
             (Status.ROWS, (job.rows == 0) | (job.rows > config.rows)),
             (Status.KEYS, (job.keys == 0) | (job.keys > config.max_keys)),
-            (Status.MASK, (job.mask > MaskKind.WINDOW) | ((job.mask == MaskKind.WINDOW) & (job.window == 0))),
+            (Status.MASK, unknown_mask | empty_window),
             (Status.TAU, job.tau < formats.TAU_MIN),
         ]
-        status = Const(Status.OK.value)
-        for reason, holds in reversed(bounds):
-            status = Mux(holds, reason.value, status)
-        return status
 
-    def _context_fields(self, context, job, status, head_beats):
+    def _context_fields(self, context, job, status, last_beat, last_row):
         """Return the assignments that fill `context`."""
         config = self.config
+        last_element = job.value_dim - 1
         return [
             context.status.eq(status),
-            context.head_beats.eq(head_beats),
-            context.value_dim.eq(job.value_dim),
-            context.value_beats.eq(_beats(job.value_dim, config.lanes)),
-            context.output_beats.eq(_beats(job.value_dim, config.output_lanes)),
-            context.rows.eq(job.rows),
-            context.row_mask.eq((1 << job.rows[: config.rows.bit_length()]) - 1),
-            context.keys.eq(job.keys),
+            context.last_head_beat.eq(last_beat),
+            context.last_value_beat.eq(last_element >> _log2(config.lanes)),
+            context.last_element.eq(last_element),
+            context.last_output_word.eq(last_element >> _log2(config.output_lanes)),
+            context.last_row.eq(last_row),
+            context.row_mask.eq(Cat(last_row >= i for i in range(config.rows))),
+            context.last_key.eq(job.keys - 1),
             context.multiplier.eq(job.multiplier),
             context.shift.eq(job.shift),
             context.tau.eq(job.tau),
@@ -206,8 +215,8 @@ class JobLoader(wiring.Component):
         words = [Cat(held[lane], self.state.payload.data[lane]) for lane in range(config.output_lanes)]
 
         word_end = piece == STATE_PIECES - 1
-        row_end = word_end & ~header & (word == _beats(job.value_dim, config.output_lanes) - 1)
-        packet_end = row_end & (row == job.rows - 1)
+        row_end = word_end & ~header & (word == by_context(self.contexts, ctx, "last_output_word"))
+        packet_end = row_end & (row == by_context(self.contexts, ctx, "last_row"))
         write = self.state.valid & word_end & (status == Status.OK)
         m.d.comb += [
             self.state.ready.eq(1),
@@ -240,6 +249,6 @@ class JobLoader(wiring.Component):
                 m.next = "LOADED"
 
 
-def _beats(dimension, lanes: int):
-    """Return the beats of `lanes` elements that cover `dimension` elements."""
-    return (dimension + lanes - 1) >> (lanes.bit_length() - 1)
+def _log2(power_of_two: int) -> int:
+    """Return the logarithm of a power of two."""
+    return power_of_two.bit_length() - 1

@@ -10,7 +10,7 @@ from golden.config import CoreConfig
 from rtl.bundles import CONTEXTS, contexts_layout, delayed, state_word_layout
 from rtl.dot_array import sum_bits, tree_stages
 
-ACCUMULATE_STAGES = 4
+ACCUMULATE_STAGES = 5
 """From the read of an accumulator to the register in front of its write."""
 
 
@@ -36,7 +36,8 @@ class OutputAccumulator(wiring.Component):
     """``O = (O >> delta) + sum`` for every row in each P V beat, a beat a cycle.
 
     The sum of a beat arrives ``3 + tree_stages`` cycles after the beat was issued, and its accumulator is written a
-    cycle later. Two beats on the same element are at least ``lanes`` cycles apart, which covers the pipeline. No stalls.
+    cycle later. Two beats on the same element are at least ``lanes`` cycles apart, which covers the pipeline. No
+    stalls.
 
     Parameters
     ----------
@@ -96,9 +97,7 @@ class OutputAccumulator(wiring.Component):
         # The read is issued so that the shifted accumulator meets its sum.
         reading = delayed(m, self.beat, 3 + tree_stages(config.lanes) - (ACCUMULATE_STAGES - 1), "reading")
         selecting = delayed(m, reading, 1, "selecting")
-        shifting = delayed(m, selecting, 1, "shifting")
-        adding = delayed(m, shifting, 1, "adding")
-        writing = delayed(m, adding, 1, "writing")
+        writing = delayed(m, selecting, ACCUMULATE_STAGES - 1, "writing")
 
         # A job's first pack finds nothing to add to, unless the job came with a state.
         touched = Signal(CONTEXTS)
@@ -110,6 +109,9 @@ class OutputAccumulator(wiring.Component):
                 fresh.eq(~touched.bit_select(selecting.ctx, 1)),
                 touched.bit_select(selecting.ctx, 1).eq(1),
             ]
+        # The shift takes two steps.
+        coarse = Signal(data.ArrayLayout(3, config.rows))
+        m.d.sync += [coarse[i].eq(deltas[i][3:]) for i in range(config.rows)]
         for ctx in range(CONTEXTS):
             with m.If(self.clear[ctx]):
                 m.d.sync += touched[ctx].eq(self.contexts[ctx].from_state)
@@ -145,11 +147,13 @@ class OutputAccumulator(wiring.Component):
                         write.en.eq((1 << config.output_lanes) - 1),
                     ]
             old = Signal(signed(config.accumulator_bits), name=f"old{i}")
+            shifting = Signal(signed(config.accumulator_bits), name=f"shifting{i}")
             shifted = Signal(signed(config.accumulator_bits), name=f"shifted{i}")
             word = Mux(selecting.ctx, words[1].as_value(), words[0].as_value())
             m.d.sync += [
                 old.eq(word.word_select(selecting.element[:lane_bits], config.accumulator_bits)),
-                shifted.eq(Mux(fresh, 0, old >> deltas[i])),
+                shifting.eq(Mux(fresh, 0, old >> deltas[i][:3])),
+                shifted.eq(shifting >> (coarse[i] << 3)),
                 written.eq(shifted + self.sums[i]),
             ]
             row_words.append(Mux(read_ctx, words[1].as_value(), words[0].as_value()))

@@ -20,9 +20,9 @@ class OutputWriter(wiring.Component):
     """Writes each job's output packet: rows in order, `output_lanes` elements a beat.
 
     A job that emits its state writes, for each row, the header word and then the accumulators, each beat of words in
-    `STATE_PIECES` pieces. A rejected job writes one zero beat. Lanes past the last element are zero. A beat every cycle;
-    an element takes ``READ_LATENCY + DIVIDER_LATENCY`` cycles and the FIFO's two. Beats are only begun when the FIFO has room
-    for them, so back-pressure holds everything without loss.
+    `STATE_PIECES` pieces. A rejected job writes one zero beat. Lanes past the last element are zero. A beat every
+    cycle; an element takes ``READ_LATENCY + DIVIDER_LATENCY`` cycles and the FIFO's two. Beats are only begun when the
+    FIFO has room for them, so back-pressure holds everything without loss.
 
     Parameters
     ----------
@@ -74,10 +74,11 @@ class OutputWriter(wiring.Component):
         writing = Signal()
         rejected = Signal()
         emit_state = Signal()
-        rows = Signal(range(config.rows + 1))
-        words = Signal(range(config.output_beats(config.max_value_dim) + 1))
+        last_row = Signal(range(config.rows))
+        last_word = Signal(range(config.output_beats(config.max_value_dim)))
         m.d.sync += waiting.eq(waiting | self.done)
 
+        last_lane = Signal(config.output_lanes.bit_length() - 1)
         credits = Signal(range(OUTPUT_FIFO_DEPTH + 1), init=OUTPUT_FIFO_DEPTH)
         header = Signal()
         piece = Signal(range(STATE_PIECES))
@@ -88,8 +89,8 @@ class OutputWriter(wiring.Component):
         m.d.comb += [
             begin.eq(writing & (credits != 0)),
             word_end.eq(~emit_state | (piece == STATE_PIECES - 1)),
-            row_end.eq(word_end & ~header & (self.read_word == words - 1)),
-            last.eq(rejected | (row_end & (self.read_row == rows - 1))),
+            row_end.eq(word_end & ~header & (self.read_word == last_word)),
+            last.eq(rejected | (row_end & (self.read_row == last_row))),
         ]
         with m.If(begin):
             m.d.sync += piece.eq(Mux(word_end, 0, piece + 1))
@@ -114,29 +115,25 @@ class OutputWriter(wiring.Component):
                 rejected.eq(refuse),
                 emit_state.eq(states),
                 header.eq(states),
-                rows.eq(by_context(self.contexts, ctx, "rows")),
-                words.eq(by_context(self.contexts, ctx, "output_beats")),
+                last_row.eq(by_context(self.contexts, ctx, "last_row")),
+                last_word.eq(by_context(self.contexts, ctx, "last_output_word")),
+                last_lane.eq(by_context(self.contexts, ctx, "last_element")),
                 piece.eq(0),
                 self.read_row.eq(0),
                 self.read_word.eq(0),
             ]
 
         # Lanes that hold an element, of the word being read.
-        lane_bits = config.output_lanes.bit_length() - 1
-        rest = by_context(self.contexts, ctx, "value_dim")[:lane_bits]
-        full_lanes = Const(-1, config.output_lanes)
-        lanes = Signal(config.output_lanes)
-        with m.If((self.read_word == words - 1) & (rest != 0)):
-            m.d.comb += lanes.eq((1 << rest) - 1)
-        with m.Else():
-            m.d.comb += lanes.eq(full_lanes)
+        lanes = Cat((self.read_word != last_word) | (last_lane >= lane) for lane in range(config.output_lanes))
 
         read_begin = delayed(m, begin, READ_LATENCY, "read_begin")
         read_last = delayed(m, last, READ_LATENCY, "read_last")
         read_lanes = delayed(m, Mux(rejected, 0, lanes), READ_LATENCY, "read_lanes")
         read_header = delayed(m, header, READ_LATENCY, "read_header")
         read_piece = delayed(m, piece, READ_LATENCY, "read_piece")
-        row_total = delayed(m, Mux(ctx, self._row(self.totals[1]), self._row(self.totals[0])), READ_LATENCY, "row_total")
+        row_total = delayed(
+            m, Mux(ctx, self._row(self.totals[1]), self._row(self.totals[0])), READ_LATENCY, "row_total"
+        )
         row_maximum = delayed(
             m, Mux(ctx, self._row(self.maxima[1]), self._row(self.maxima[0])).as_signed(), READ_LATENCY, "row_maximum"
         )

@@ -12,12 +12,12 @@ from rtl.bundles import CONTEXTS, pack_layout, state_row_layout, verdict_layout
 
 
 def pack_queue_depth(config: CoreConfig) -> int:
-    """Closed packs that can wait: as many full ones as there are slots for, and one that ends each context's job."""
+    """Return how many closed packs can wait: as many full ones as there are slots for, and the end of each job."""
     return config.score_slots // config.lanes + CONTEXTS
 
 
 def slot_layout(config: CoreConfig) -> data.StructLayout:
-    """A surviving key's scores."""
+    """Return the layout of a surviving key's scores."""
     return data.StructLayout(
         {"allowed": config.rows, "logits": data.ArrayLayout(signed(formats.SCORE_BITS), config.rows)}
     )
@@ -28,7 +28,8 @@ class PackBuffer(wiring.Component):
 
     A pack closes when it holds W keys or its job's keys end, with the running maxima of that moment; a job's last
     pack may be empty. A verdict is taken every cycle: the scheduler only lets a key into the array while a slot is
-    free for it, so the ring can't overflow, nor can the queue. A pack appears 2 cycles after the verdict that closed it.
+    free for it, so the ring can't overflow, nor can the queue. A pack appears 2 cycles after the verdict that closed
+    it.
 
     Parameters
     ----------

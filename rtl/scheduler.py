@@ -104,7 +104,7 @@ class Scheduler(wiring.Component):
         with m.If(start):
             m.d.sync += [ctx.eq(self.pack.ctx), last.eq(self.pack.last)]
         beat_ctx = Mux(running, ctx, self.pack.ctx)
-        end = (running | ~null) & (element == by_context(self.contexts, beat_ctx, "value_dim") - 1)
+        end = (running | ~null) & (element == by_context(self.contexts, beat_ctx, "last_element"))
         m.d.comb += [
             self.pack_take.eq(start),
             self.values_release.eq(beat.valid & end),
@@ -124,14 +124,14 @@ class Scheduler(wiring.Component):
         ctx = self.key_ctx
         ready = Signal(CONTEXTS)
         discard = Signal()
-        keys = Signal(config.count_bits)
+        keys = Signal(config.position_bits)
         word = self.key_word
         slots = Signal(range(config.score_slots + 1), init=config.score_slots)
         ends_pending = Signal(range(ENDS_PENDING_MAX + 1))
         spacing = Signal(range(config.rows_per_scaler))
 
         rejected = by_context(self.contexts, ctx, "status") != Status.OK
-        row_end = word == by_context(self.contexts, ctx, "head_beats") - 1
+        row_end = word == by_context(self.contexts, ctx, "last_head_beat")
         active = ready.bit_select(ctx, 1) & ~discard
         clear_ahead = Signal()
         m.d.comb += clear_ahead.eq(
@@ -142,7 +142,7 @@ class Scheduler(wiring.Component):
         taken = self.k.valid & permitted
 
         last = self.k.payload.last
-        announced_end = row_end & (keys == by_context(self.contexts, ctx, "keys") - 1)
+        announced_end = row_end & (keys == by_context(self.contexts, ctx, "last_key"))
         job_end = taken & (last | (announced_end & ~rejected))
         column_end = taken & Mux(rejected, last, row_end | last)
         m.d.comb += [

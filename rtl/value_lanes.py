@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -73,9 +73,10 @@ class ValueLanes(wiring.Component):
         draining = Signal()
         full = Signal(BUFFERS)
 
-        # Packs whose values may be under way: those that wait for exponentials, and the one in them.
+        # Packs whose values may be under way: those that wait for exponentials, and the one in them. An entry is out
+        # within 2 cycles, as a request on v_req is, so the end of a job is known before a value of the next can come.
         depth = pack_queue_depth(config) + 1
-        m.submodules.expected = expected = SyncFIFO(width=len(self.expect_count) + 1, depth=depth)
+        m.submodules.expected = expected = SyncFIFOBuffered(width=len(self.expect_count) + 1, depth=depth)
         count = expected.r_data[:-1]
         last = expected.r_data[-1]
         complete = Signal()
@@ -95,7 +96,7 @@ class ValueLanes(wiring.Component):
                 m.d.sync += [full.bit_select(filling, 1).eq(1), filling.eq(~filling)]
         with m.If(accept):
             m.d.sync += beat.eq(beat + 1)
-            with m.If(beat == by_context(self.contexts, ctx, "value_beats") - 1):
+            with m.If(beat == by_context(self.contexts, ctx, "last_value_beat")):
                 m.d.sync += [beat.eq(0), rows.eq(rows + 1)]
         with m.If(self.release):
             m.d.sync += [full.bit_select(draining, 1).eq(0), draining.eq(~draining)]

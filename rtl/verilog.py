@@ -39,8 +39,9 @@ def describe(config: CoreConfig) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``ports`` maps each stream to its direction, payload width and ``fields``, which give the lowest bit and the width of
-        each field; arrays give the whole array, lowest element first. Every stream also has ``__valid`` and ``__ready``.
+        ``ports`` maps each stream to its direction, payload width and ``fields``, which give the lowest bit and the
+        width of each field; arrays give the whole array, lowest element first. Every stream also has ``__valid`` and
+        ``__ready``.
     """
     ports = {}
     for name, member in core_ports(config).items():

@@ -40,9 +40,7 @@ def _run(options: argparse.Namespace) -> None:
     config = config_of(options)
     tensors = load_attention(options.input)
     attention, mask = tensors.quantise(options.subtract_key_mean), mask_of(options, tensors.mask)
-    run = simulate_layer(
-        attention, config, mask, tau, stall=options.stall, seed=options.seed, waves=options.waves
-    )
+    run = simulate_layer(attention, config, mask, tau, stall=options.stall, seed=options.seed, waves=options.waves)
     figures = point(options.tau, run)
     print_run(options.input.name, config, figures)
     if options.json:

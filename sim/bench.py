@@ -114,8 +114,8 @@ class Sink:
 class Bench:
     """One core in simulation.
 
-    Everything happens at the falling edge: the core's outputs, none of which depends on an input of the same cycle, have
-    settled, and what is driven then is what the next rising edge sees. So one wait a cycle tells which words move.
+    Everything happens at the falling edge: the core's outputs, none of which depends on an input of the same cycle,
+    have settled, and what is driven then is what the next rising edge sees. So one wait a cycle tells which words move.
 
     Parameters
     ----------
@@ -216,7 +216,9 @@ class Bench:
                 else:
                     recording.records.append(word)
                     progress()
-            assert cycle - last_move < IDLE_CYCLES_MAX, f"nothing moved for {IDLE_CYCLES_MAX} cycles; {self._standing()}"
+            assert cycle - last_move < IDLE_CYCLES_MAX, (
+                f"nothing moved for {IDLE_CYCLES_MAX} cycles; {self._standing()}"
+            )
         return recording
 
     def _standing(self) -> str:

@@ -30,7 +30,7 @@ def _prefill_jobs(config: CoreConfig, queries: int, keys: int) -> list[Job]:
 
 
 def _decode_jobs(config: CoreConfig, rows: int, tau: int) -> list[Job]:
-    """Return decode steps of `rows` grouped queries each, over their own keys, whose logits spread over about 10 bits."""
+    """Return decode steps of `rows` grouped queries each over keys of their own; logits spread over about 10 bits."""
     rng = np.random.default_rng(SEED)
 
     def int8(*shape: int) -> np.ndarray:
@@ -62,17 +62,19 @@ def run_benchmarks(config: CoreConfig) -> None:
     """Run all benchmarks on `config` and print what they measured; data is random, stated with each figure."""
     whole, short = _prefill_jobs(config, 512, 512), _prefill_jobs(config, 512, 64)
     decodes = {
-        (rows, tau): _decode_jobs(config, rows, threshold_from_bits(tau)) for rows in (1, 8) for tau in (None, DECODE_TAU)
+        (rows, tau): _decode_jobs(config, rows, threshold_from_bits(tau))
+        for rows in (1, 8)
+        for tau in (None, DECODE_TAU)
     }
     lists = [whole, short, *decodes.values()]
     batches = [batch_of(config, jobs, f"benchmark {n}") for n, jobs in enumerate(lists)]
     recordings = simulate(config, batches)
     results = [[run_job(job, config.lanes) for job in jobs] for jobs in lists]
-    measured = [
-        Measurement.of(config, *triple) for triple in zip(lists, results, recordings, strict=True)
-    ]
+    measured = [Measurement.of(config, *triple) for triple in zip(lists, results, recordings, strict=True)]
 
-    print(f"Core of {config.rows} x {config.lanes}, streams never stalled, d = {HEAD_DIM}, normally distributed tensors.")
+    print(
+        f"Core of {config.rows} x {config.lanes}, streams never stalled, d = {HEAD_DIM}, normally distributed tensors."
+    )
     ideal = measured[0].macs // (config.rows * config.lanes)
     print("Prefill, one head, 512 queries and keys, nothing dropped, first input beat to last output beat:")
     print(f"  {measured[0].cycles} cycles, ideal {ideal}: utilisation {measured[0].utilisation:.2%}")
@@ -83,4 +85,5 @@ def run_benchmarks(config: CoreConfig) -> None:
         kept = sum(int(result.survivors.sum()) for result in results[n]) / (DECODE_JOBS * DECODE_KEYS)
         share = recordings[n].traffic["k"].transfers / measured[n].cycles
         dropping = "nothing dropped" if tau is None else f"tau {tau:g}"
-        print(f"  {rows} rows in use, {dropping}: {kept:.1%} survive, K port busy {share:.1%} of {measured[n].cycles} cycles")
+        cycles = measured[n].cycles
+        print(f"  {rows} rows in use, {dropping}: {kept:.1%} survive, K port busy {share:.1%} of {cycles} cycles")

@@ -69,7 +69,9 @@ def _state_length(rng: np.random.Generator, config: CoreConfig, job: Job) -> Fau
 def _of_first_keys(job: Job, keys: int, config: CoreConfig) -> JobResult:
     """Return what `job` gives when only its first `keys` keys arrive, perhaps none."""
     if keys:
-        return run_job(replace(job, key=job.key[:keys], indices=job.indices[:keys], value=job.value[:keys]), config.lanes)
+        return run_job(
+            replace(job, key=job.key[:keys], indices=job.indices[:keys], value=job.value[:keys]), config.lanes
+        )
     state = job.state or PartialState.empty(job.rows, job.value_dim)
     return JobResult(normalise(state), state, np.zeros(0, dtype=bool), 0, np.zeros(job.rows, dtype=np.int64), 0)
 

