@@ -64,10 +64,11 @@ class _Recorder:
     ) -> tuple[torch.Tensor, None]:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+        # Of the layers before, too: their outputs, and so the inputs of this one, might be wrong.
+        for name, what in _UNSUPPORTED.items():
+            if options.get(name) is not None:
+                raise InputError(f"the model's attention uses {what}, which the core does not compute")
         if self.calls == self.layer:
-            for name, what in _UNSUPPORTED.items():
-                if options.get(name) is not None:
-                    raise InputError(f"the layer uses {what}, which the core does not compute")
             is_causal = options.get("is_causal")
             if is_causal is None:
                 is_causal = getattr(module, "is_causal", True)

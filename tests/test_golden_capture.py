@@ -145,10 +145,26 @@ def test_folders_without_a_model_are_refused(tmp_path):
         capture(tmp_path, "the fox", 0)
 
 
-def test_attention_that_is_not_the_cores_is_refused(tmp_path):
-    config = transformers.T5Config(d_model=32, d_kv=8, d_ff=32, num_layers=2, num_heads=4, vocab_size=20)
-    with pytest.raises(InputError, match="the layer uses a position bias"):
-        capture(save_model(tmp_path, config), "the fox", 0)
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            lambda: transformers.T5Config(d_model=32, d_kv=8, d_ff=32, num_layers=2, num_heads=4, vocab_size=20),
+            "the model's attention uses a position bias, which the core does not compute",
+        ),
+        (
+            lambda: transformers.Gemma2Config(**DECODER, head_dim=8),
+            "the model's attention uses capped scores, which the core does not compute",
+        ),
+        (
+            lambda: transformers.MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=20),
+            "the model does not run its attention through transformers' AttentionInterface",
+        ),
+    ],
+)
+def test_attention_that_is_not_the_cores_is_refused(config, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        capture(save_model(tmp_path, config()), "the fox", 1)
 
 
 def test_the_committed_capture_is_what_its_readme_says():

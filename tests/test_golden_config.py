@@ -35,6 +35,7 @@ from golden.state import PartialState
         ({"rows_per_scaler": 3}, r"rows_per_scaler must be a divisor of rows \(16\), not 3"),
         ({"rows_per_scaler": 0}, "rows_per_scaler must be a divisor"),
         ({"score_slots": 16}, "score_slots must be a power of two from 32 to 1024, not 16"),
+        ({"score_slots": 2048}, "score_slots must be a power of two from 32 to 1024, not 2048"),
         ({"tag_bits": 33}, "tag_bits must be from 1 to 32, not 33"),
     ],
 )
@@ -94,6 +95,10 @@ def test_score_scales_are_the_nearest_of_sixteen_bits(factor):
     assert 0 <= scale.multiplier < 1 << 16
     assert 0 <= scale.shift < 1 << 6
     assert abs(scale.factor - factor) <= factor * 2.0**-16
+
+
+def test_a_score_factor_that_rounds_up_to_seventeen_bits_fits():
+    assert ScoreScale.of(1 - 2.0**-18) == ScoreScale(1 << 15, 15)
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, 65536.0, float("nan"), float("inf")])
