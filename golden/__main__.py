@@ -11,10 +11,9 @@ import numpy as np
 
 from golden.attention import attend
 from golden.capture import capture
-from golden.config import PRESETS, preset
 from golden.errors import InputError
 from golden.job import threshold_from_bits
-from golden.masks import Mask
+from golden.options import add_config_options, add_mask_options, config_of, count, mask_of
 from golden.reference import float_attention, max_abs_error, quantised_attention, snr_db
 from golden.tensors import AttentionTensors, load_attention, save_attention
 
@@ -61,19 +60,13 @@ def _info(options: argparse.Namespace) -> None:
         print(f"{label:12}{snr_db(exact, measured):10.1f}{worst:12.1f}{max_abs_error(exact, measured):12.2e}")
 
 
-def _mask(options: argparse.Namespace, tensors: AttentionTensors) -> Mask:
-    if options.causal is None and options.window is None:
-        return tensors.mask
-    return Mask.of(bool(options.causal), options.window)
-
-
 def _attend(options: argparse.Namespace) -> None:
     thresholds = [None, *options.tau]
     units = [threshold_from_bits(tau) for tau in thresholds]
+    config = config_of(options)
     tensors = load_attention(options.file)
     attention = tensors.quantise(options.subtract_key_mean)
-    mask = _mask(options, tensors)
-    config = preset(options.preset)
+    mask = mask_of(options, tensors.mask)
     exact = quantised_attention(attention, mask)
     print(
         "Output of the core against float64 on the same int8 tensors; dropped share and bound are certified, worst row."
@@ -93,18 +86,10 @@ def _attend(options: argparse.Namespace) -> None:
         )
 
 
-def _whole_number(least: int, text: str) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"it must be a whole number from {least} on, not {text}")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    return _whole_number(1, text)
-
-
 def _layer(text: str) -> int:
-    return _whole_number(0, text)
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"it must be a whole number from 0 on, not {text}")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--text", type=Path, required=True, metavar="FILE", help="UTF-8 text for the model to read")
     command.add_argument("--layer", type=_layer, required=True, metavar="N", help="attention layer, counted from 0")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".npz file to write")
-    command.add_argument("--tokens", type=_count, metavar="N", help="cut the text after so many tokens")
+    command.add_argument("--tokens", type=count, metavar="N", help="cut the text after so many tokens")
     command.add_argument("--int8", action="store_true", help="write int8 and scales rather than float32")
     command.add_argument("--name", help="name of the model to note in the file; the directory's by default")
     command.set_defaults(run=_capture)
@@ -127,9 +112,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("attend", help="run an .npz file through the core's arithmetic, a row per threshold")
     command.add_argument("file", type=Path, help=".npz file with arrays q, k and v")
-    command.add_argument("--preset", choices=PRESETS, default="default", help="configuration of the core")
-    command.add_argument("--causal", action=argparse.BooleanOptionalAction, help="the mask; the file's by default")
-    command.add_argument("--window", type=_count, metavar="N", help="a sliding window of so many keys")
+    add_config_options(command)
+    add_mask_options(command)
     command.add_argument("--subtract-key-mean", action="store_true", help="take the mean out of k before quantising")
     command.add_argument(
         "--tau", type=float, nargs="+", metavar="BITS", default=[4, 6, 8, 10, 12], help="thresholds, beside keeping all"
