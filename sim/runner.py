@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -73,10 +74,19 @@ def build(config: CoreConfig, waves: bool = False) -> Path:
     if done.exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    source = folder / f"{TOP}.v"
+    with (folder / "lock").open("w") as lock:
+        # Another process may be building the same one.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            _build(config, folder, waves)
+            done.touch()
+    return folder
+
+
+def _build(config: CoreConfig, folder: Path, waves: bool) -> None:
+    source, log = folder / f"{TOP}.v", folder / "build.log"
+    print(f"building the simulator of a {config.rows} x {config.lanes} core", file=sys.stderr, flush=True)
     source.write_text(generate(config))
-    print(f"building the simulator of {config.rows} x {config.lanes} in {folder}", flush=True)
-    log = folder / "build.log"
     try:
         with _tools():
             get_runner("verilator").build(
@@ -89,8 +99,6 @@ def build(config: CoreConfig, waves: bool = False) -> Path:
             )
     except RuntimeError as error:
         raise SimulationError(f"the simulator can't be built, see {log}") from error
-    done.touch()
-    return folder
 
 
 def run_bench(module: str, config: CoreConfig, work: object, steps: int, waves: bool = False) -> object:
@@ -122,14 +130,16 @@ def run_bench(module: str, config: CoreConfig, work: object, steps: int, waves: 
     folder = build(config, waves)
     run = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
     (run / "work.pickle").write_bytes(pickle.dumps(work))
-    with _progress(run / "progress", steps), _tools():
-        results = get_runner("verilator").test(
+    results = run / "results.xml"
+    # Under pytest the runner leaves by SystemExit when a test fails; the results file tells more.
+    with _progress(run / "progress", steps), _tools(), suppress(SystemExit):
+        get_runner("verilator").test(
             test_module=module,
             hdl_toplevel=TOP,
             build_dir=folder,
             hdl_toplevel_lang="verilog",
             test_dir=run,
-            results_xml=str(run / "results.xml"),
+            results_xml=str(results),
             extra_env={WORK_VARIABLE: str(run), "COCOTB_LOG_LEVEL": "WARNING"},
             log_file=run / "run.log",
             waves=waves,
@@ -148,6 +158,8 @@ def run_bench(module: str, config: CoreConfig, work: object, steps: int, waves: 
 
 def _first_failure(results: Path) -> str | None:
     """Return the message of the first failed test in a results file, None if all passed."""
+    if not results.exists():
+        return "the simulator stopped before its tests were done"
     cases = ElementTree.parse(results).getroot().iter("testcase")
     failures = [case.find("failure") for case in cases]
     if not failures:

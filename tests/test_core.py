@@ -1,0 +1,221 @@
+"""The whole core on Verilator, bit for bit against golden."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from golden import formats
+from golden.block import run_job
+from golden.config import PRESETS, CoreConfig
+from golden.job import Job, ScoreScale
+from golden.masks import Mask, MaskKind
+from golden.state import PartialState, merge
+from rtl.interfaces import ArrayUse
+from sim.core_testbench import Batch
+from sim.faults import FAULTS, faulty_job
+from sim.random_jobs import random_job
+from sim.runner import SimulationError
+from sim.scoreboard import Expectation
+from sim.simulate import Measurement, batch_of, simulate
+from sim.soak import CONFIGS, random_run, soak
+from sim.stimulus import stats_record, stimulus
+
+TINY = PRESETS["tiny"]
+RUNS_A_CORE = 40
+
+
+def int8(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.integers(-128, 128, size=shape).astype(np.int8)
+
+
+def plain_job(rng: np.random.Generator, rows: int, keys: int, head_dim: int, value_dim: int, **changes) -> Job:
+    job = Job(
+        query=int8(rng, rows, head_dim),
+        positions=np.arange(rows, dtype=np.int64),
+        key=int8(rng, keys, head_dim),
+        indices=np.arange(keys, dtype=np.int64),
+        value=int8(rng, keys, value_dim),
+        scale=ScoreScale.of(2.0**-9),
+    )
+    return replace(job, **changes)
+
+
+@pytest.mark.parametrize("core", CONFIGS)
+def test_random_runs_are_bit_exact(core):
+    assert soak(range(1000, 1000 + RUNS_A_CORE), core) == {core: RUNS_A_CORE}
+
+
+def test_a_seed_gives_the_same_run_again():
+    (name, first), (other, second) = random_run(7), random_run(7)
+    assert (name, first.stimuli, first.stall, first.latency) == (other, second.stimuli, second.stall, second.latency)
+    assert first.stimuli != random_run(8)[1].stimuli
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_is_answered_and_the_next_job_is_right(kind):
+    rng = np.random.default_rng(3)
+    stimuli, expectations = [], []
+    for _ in range(6):
+        good = random_job(rng, TINY, 30)
+        for words, expectation in (
+            faulty_job(rng, TINY, kind),
+            (stimulus(good, TINY), Expectation("good job", good, run_job(good, TINY.lanes))),
+        ):
+            stimuli.append(words)
+            expectations.append(expectation)
+    simulate(TINY, [Batch(f"{kind}, stall {stall}", stimuli, expectations, stall=stall) for stall in (0.0, 0.4)])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (4, 1, 64, 64), (4, 300, 1, 1), (2, 9, 5, 3), (3, 64, 64, 1)])
+def test_extreme_shapes(shape):
+    rng = np.random.default_rng(sum(shape))
+    jobs = [
+        plain_job(rng, *shape),
+        plain_job(rng, *shape, tau=formats.TAU_MIN),
+        plain_job(rng, *shape, emit_state=True),
+    ]
+    simulate(TINY, [batch_of(TINY, jobs, f"shape {shape}"), batch_of(TINY, jobs, f"shape {shape}", stall=0.5)])
+
+
+def test_saturating_scores():
+    rng = np.random.default_rng(5)
+    jobs = [
+        plain_job(rng, 4, 40, 64, 8, scale=ScoreScale((1 << 16) - 1, shift), tau=tau)
+        for shift in (0, 5, 12)
+        for tau in (formats.TAU_MIN, 400, formats.TAU_KEEP_ALL)
+    ]
+    assert min(run_job(job, TINY.lanes).saturated for job in jobs) > 0
+    simulate(TINY, [batch_of(TINY, jobs, "saturating")])
+
+
+def test_rows_that_may_attend_to_nothing_are_zero_and_flagged():
+    rng = np.random.default_rng(6)
+    partly = plain_job(
+        rng, 4, 12, 8, 8, mask=Mask(MaskKind.CAUSAL), indices=np.arange(2, 14, dtype=np.int64), tau=formats.TAU_MIN
+    )
+    wholly = replace(partly, indices=partly.indices + 10)
+    jobs = [partly, wholly, replace(wholly, emit_state=True), partly]
+    (recording,) = simulate(TINY, [batch_of(TINY, jobs, "masked")])
+    empty = [stats_record(word, TINY)["empty"] for word in recording.records]
+    assert empty == [0b0011, 0b1111, 0b1111, 0b0011]
+
+
+def test_a_split_job_chains_and_merges_through_the_core():
+    rng = np.random.default_rng(7)
+    whole = plain_job(rng, 4, 90, 32, 20, tau=300)
+    cuts = [slice(0, 31), slice(31, 64), slice(64, 90)]
+    parts = [
+        replace(whole, key=whole.key[c], indices=whole.indices[c], value=whole.value[c], emit_state=True) for c in cuts
+    ]
+    states = [run_job(part, TINY.lanes).state for part in parts]
+    continued = replace(parts[1], state=states[0])
+    merged = merge(merge(states[0], states[1]), states[2])
+    finished = replace(parts[2], state=merged, emit_state=False)
+    simulate(TINY, [batch_of(TINY, [*parts, continued, finished], "chain", stall=stall) for stall in (0.0, 0.3)])
+
+
+def test_grouped_decode_with_all_rows_at_one_position():
+    rng = np.random.default_rng(8)
+    job = plain_job(
+        rng, 4, 70, 64, 64, positions=np.full(4, 60, dtype=np.int64), mask=Mask(MaskKind.WINDOW, 33), tau=256
+    )
+    simulate(TINY, [batch_of(TINY, [job, job], "decode")])
+
+
+def test_key_lanes_past_the_head_dimension_do_not_count():
+    rng = np.random.default_rng(9)
+    job = plain_job(rng, 4, 20, 5, 7)
+    words = stimulus(job, TINY)
+    # Beat 1 of each row holds one element; the other three lanes carry anything.
+    words.key = [word | 0x5A5A5A00 if n % 2 else word for n, word in enumerate(words.key)]
+    words.query = [word | 0xA5A5A500 if n % 2 else word for n, word in enumerate(words.query)]
+    simulate(TINY, [Batch("stray lanes", [words], [Expectation("job", job, run_job(job, TINY.lanes))])])
+
+
+def test_stalls_change_timing_only():
+    rng = np.random.default_rng(10)
+    jobs = [random_job(rng, TINY, 60) for _ in range(12)]
+    recordings = simulate(
+        TINY, [batch_of(TINY, jobs, f"stall {s}", stall=s, latency=9, seed=4) for s in (0.0, 0.2, 0.7)]
+    )
+    assert recordings[0].packets == recordings[1].packets == recordings[2].packets
+    assert recordings[0].requests == recordings[1].requests == recordings[2].requests
+    assert recordings[0].traffic["o"].last_cycle < recordings[1].traffic["o"].last_cycle
+
+
+def test_dense_jobs_leave_no_bubble():
+    """Between the first key and the last score the array is used in every cycle, whatever the job boundaries."""
+    rng = np.random.default_rng(11)
+    config = CONFIGS["unequal"]
+    jobs = [plain_job(rng, 6, 64, 24, 56) for _ in range(6)]
+    results = [run_job(job, config.lanes) for job in jobs]
+    (recording,) = simulate(config, [batch_of(config, jobs, "dense", results=results)])
+    measurement = Measurement.of(config, jobs, results, recording)
+    assert measurement.uses[ArrayUse.QK] == 6 * 64 * 3
+    assert measurement.uses[ArrayUse.PV] == 6 * 8 * 56
+    stalled = sum(measurement.uses[use] for use in (ArrayUse.WAIT_KEY, ArrayUse.WAIT_VALUE, ArrayUse.WAIT_SCORE))
+    assert stalled == 0
+
+
+def test_a_wrong_expectation_fails_and_says_where():
+    rng = np.random.default_rng(12)
+    job = plain_job(rng, 2, 10, 8, 8)
+    result = run_job(job, TINY.lanes)
+    output = result.output.copy()
+    output[1, 3] += 1
+    wrong = Expectation("head 5", job, replace(result, output=output))
+    seen = re.escape(f"head 5: output row 1, element 3: expected {output[1, 3]}, saw {result.output[1, 3]} (1 differ)")
+    with pytest.raises(SimulationError, match=seen):
+        simulate(TINY, [Batch("wrong", [stimulus(job, TINY)], [wrong])])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"packs": 77}, "stats field packs: expected 77, saw 3"),
+        ({"saturated": 5}, "stats field saturated: expected 5, saw 0"),
+        ({"dropped": np.array([9, 9])}, r"stats field dropped: expected \[9, 9, 0, 0\]"),
+        ({"survivors": np.zeros(10, dtype=bool)}, "values of 10 keys were asked for, expected 0"),
+    ],
+)
+def test_wrong_statistics_fail(change, message):
+    rng = np.random.default_rng(13)
+    job = plain_job(rng, 2, 10, 8, 8)
+    wrong = Expectation("job", job, replace(run_job(job, TINY.lanes), **change))
+    with pytest.raises(SimulationError, match=message):
+        simulate(TINY, [Batch("wrong", [stimulus(job, TINY)], [wrong])])
+
+
+def test_a_missing_key_beat_is_a_hang_that_is_reported():
+    rng = np.random.default_rng(14)
+    job = plain_job(rng, 2, 10, 8, 8)
+    words = stimulus(job, TINY)
+    words.key = words.key[:-1]
+    with pytest.raises(SimulationError, match="nothing moved for"):
+        simulate(TINY, [Batch("hang", [words], [Expectation("job", job, run_job(job, TINY.lanes))])])
+
+
+def test_an_empty_state_to_start_from_changes_nothing():
+    rng = np.random.default_rng(15)
+    job = plain_job(rng, 3, 21, 16, 9, tau=200)
+    started = replace(job, state=PartialState.empty(3, 9))
+    recording = simulate(TINY, [batch_of(TINY, [job, started], "identity")])[0]
+    assert recording.packets[0] == recording.packets[1]
+
+
+def test_reset_between_batches_recovers_the_core():
+    """A core reset in the middle of jobs starts the next batch as if nothing had been."""
+    rng = np.random.default_rng(16)
+    job = plain_job(rng, 4, 30, 64, 64)
+    good = batch_of(TINY, [job], "good")
+    words = stimulus(job, TINY)
+    first, second = simulate(TINY, [good, Batch("again", [words], good.expectations)])
+    assert first.packets == second.packets
+
+
+def test_core_configs_differ_in_every_parameter():
+    for name in CoreConfig.__dataclass_fields__:
+        values = {getattr(config, name) for config in CONFIGS.values()}
+        assert len(values) > 1, f"{name} is the same in every core of the random runs"
