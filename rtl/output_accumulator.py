@@ -35,9 +35,9 @@ def value_beat_layout(config: CoreConfig) -> data.StructLayout:
 class OutputAccumulator(wiring.Component):
     """``O = (O >> delta) + sum`` for every row in each P V beat, a beat a cycle.
 
-    The sum of a beat arrives ``3 + tree_stages`` cycles after the beat was issued, and its accumulator is written a
-    cycle later. Two beats on the same element are at least ``lanes`` cycles apart, which covers the pipeline. No
-    stalls.
+    The sum of a beat arrives ``3 + tree_stages`` cycles after the beat was issued, its accumulator is written a cycle
+    later, and can be read, as `done` then says, in the next. Two beats on the same element must be more than
+    `ACCUMULATE_STAGES` cycles apart; the exponentials keep packs ``lanes + EXPONENTIAL_STAGES + 1`` apart. No stalls.
 
     Parameters
     ----------

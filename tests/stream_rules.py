@@ -41,8 +41,12 @@ class Source:
 
     def __init__(self, bench: Bench, name: str, words: Iterable[Any] = (), stall: Stall = flowing):
         self.words = list(words)
+        self.limit: int | None = None
+        """Words to offer for now; all by default."""
         self.taken: list[int] = []
         """Cycles in which a word was taken."""
+        self.offered: list[int] = []
+        """Cycles in which each word was offered first."""
         self._bench = bench
         self._name = name
         self._stall = stall
@@ -50,8 +54,8 @@ class Source:
 
     @property
     def left(self) -> int:
-        """Words not yet taken."""
-        return len(self.words) - len(self.taken)
+        """Words to offer that are not yet taken."""
+        return len(self.words[: self.limit]) - len(self.taken)
 
     def step(self) -> bool:
         """Drive this cycle; return whether a word is taken in it."""
@@ -60,6 +64,8 @@ class Source:
         self._bench.set({valid: not offers})
         other = self._bench.get(ready)
         self._bench.set({valid: offers} | ({f"{self._name}.payload": self.words[len(self.taken)]} if offers else {}))
+        if offers and not self._holding:
+            self.offered.append(self._bench.cycle)
         taken = self._bench.get(ready)
         assert taken == other, f"{ready} follows valid or payload within a cycle"
         self._holding = offers and not taken

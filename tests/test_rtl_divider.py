@@ -1,0 +1,79 @@
+"""Division: every quotient of small sums, the ends of large ones, and when it appears."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from rtl_bench import idle, trace
+
+from golden import formats
+from golden.config import CoreConfig
+from golden.state import PartialState, normalise
+from rtl.divider import DIVIDER_LATENCY, INTEGER_BITS, OFFSET, QUOTIENT_BITS, Divider
+
+SMALL = CoreConfig(lanes=4, max_head_dim=16, max_value_dim=16, max_keys=16)
+LARGE = CoreConfig(max_keys=1 << 20)
+LEAST_TOTAL = 2070
+"""The smallest sum of a row that saw a key: the key that set its maximum weighs 2**-63/64 at least."""
+
+
+def check(config: CoreConfig, cases: list[tuple[int, int]]) -> None:
+    """Hold the divider to golden for an (accumulator, total) a cycle."""
+    stimulus = [{"accumulator": accumulator, "total": total} for accumulator, total in cases]
+    seen = trace(Divider(config), stimulus + idle(DIVIDER_LATENCY), ("quotient",))
+    accumulators, totals = np.array(cases, dtype=np.int64).T
+    state = PartialState(np.zeros_like(totals), totals, accumulators[:, None])
+    assert [quotient for (quotient,) in seen[DIVIDER_LATENCY:]] == normalise(state)[:, 0].tolist()
+
+
+def test_the_latency_is_two_for_the_offset_one_a_bit_and_one_for_rounding():
+    assert DIVIDER_LATENCY == 2 + QUOTIENT_BITS + 1
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 7])
+def test_every_quotient_of_a_small_sum(total: int):
+    """From the offset below zero to what a quotient's bits hold: beyond both ends of the output's range."""
+    above = ((1 << INTEGER_BITS) - OFFSET) * total
+    check(SMALL, [(accumulator, total) for accumulator in range(-OFFSET * total, above)])
+
+
+@pytest.mark.parametrize("config", [SMALL, LARGE], ids=["small", "large"])
+def test_the_ends_of_a_row(config: CoreConfig):
+    """-128 and 127 times the sum, a few units around them, and halves of an output unit."""
+    largest = (1 << config.sum_bits) - 1
+    cases = []
+    for total in (1, 2, LEAST_TOTAL, 4095, 4096, config.max_keys * 4095, largest):
+        cases += [(edge * total + d, total) for edge in (-128, -1, 0, 1, 127) for d in (-1, 0, 1)]
+        cases += [((2 * n + 1) * total // 512 + d, total) for n in (-32768, -2, -1, 0, 1, 32511) for d in (0, 1)]
+    check(config, cases)
+
+
+def test_halves_round_up():
+    check(SMALL, [(numerator, 512) for numerator in range(-1030, 1030)])
+
+
+def test_no_sum_gives_zero():
+    check(SMALL, [(accumulator, 0) for accumulator in (0, 1, -1, 12345, -12345)])
+
+
+def test_what_truncation_leaves_beyond_the_ends_saturates():
+    """Shifts round O down apart from l, which leaves up to two units of a sum that is then too small."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for _ in range(500):
+        total = int(rng.integers(LEAST_TOTAL, 2 * LEAST_TOTAL))
+        cases += [(-128 * (total + 2) - int(rng.integers(3)), total), (127 * (total + 2), total)]
+    check(SMALL, cases)
+
+
+@pytest.mark.parametrize("config", [SMALL, LARGE], ids=["small", "large"])
+def test_random_rows(config: CoreConfig):
+    rng = np.random.default_rng(1)
+    totals = rng.integers(1, 1 << config.sum_bits, 1000) >> rng.integers(0, config.sum_bits - 1, 1000)
+    totals = np.maximum(totals, 1)
+    accumulators = np.floor(totals * rng.uniform(-128, 127, 1000)).astype(np.int64)
+    check(config, list(zip(accumulators.tolist(), totals.tolist(), strict=True)))
+
+
+def test_the_output_range_is_that_of_the_format():
+    assert (formats.OUTPUT_MIN, formats.OUTPUT_MAX) == (-128 << formats.OUTPUT_FRACTION_BITS, (128 << 8) - 1)
