@@ -1,0 +1,238 @@
+"""One workload on one piece of hardware: cycles, time, bytes and energy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from golden.config import CoreConfig
+from perf_model.cycles import JobShape, StreamCycles, stream_cycles
+from perf_model.energy import PARTS, Energy, jobs_energy, load_energy_table
+from perf_model.traffic import HeadTraffic, head_traffic
+from perf_model.workload import Hardware, Workload
+
+
+def repeated_cycles(core: CoreConfig, blocks: JobShape, times: int) -> StreamCycles:
+    """Return the cycles of the same list of jobs run `times` over, back to back.
+
+    After the first, every run takes as long as the second: two are followed job by job, the rest is multiplied.
+
+    Parameters
+    ----------
+    core : CoreConfig
+        The core.
+    blocks : JobShape
+        The list of jobs, say those of one head.
+    times : int
+        How often, 1 or more.
+    """
+    once = stream_cycles(core, blocks)
+    if times == 1:
+        return once
+    # Two contexts: a run's start depends on the last two jobs before it, so a list of one job settles a run later.
+    settled = 3 if np.size(np.atleast_1d(np.asarray(blocks.keys))) < 2 else 1
+    runs = [stream_cycles(core, JobShape.concatenate([blocks] * n)).total for n in (settled, settled + 1)]
+    if times <= settled:
+        return stream_cycles(core, JobShape.concatenate([blocks] * times))
+    total = runs[0] + (times - settled) * (runs[1] - runs[0])
+    return StreamCycles(total, once.qk * times, once.pv * times)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a workload takes.
+
+    Parameters
+    ----------
+    workload : Workload
+        The workload.
+    hardware : Hardware
+        The hardware.
+    survival : float
+        Share of the keys streamed that survive.
+    jobs : int
+        Jobs of the core.
+    cycles : StreamCycles
+        Cycles, all layers and sequences.
+    dense_macs : int
+        Multiply-accumulates for all rows in use and keys streamed, if nothing were dropped.
+    macs : int
+        Those that are needed: Q K for the keys streamed, P V for the survivors.
+    traffic : HeadTraffic
+        Bytes, all layers and sequences.
+    energy : Energy
+        In pJ.
+    """
+
+    workload: Workload
+    hardware: Hardware
+    survival: float
+    jobs: int
+    cycles: StreamCycles
+    dense_macs: int
+    macs: int
+    traffic: HeadTraffic
+    energy: Energy
+
+    @property
+    def seconds(self) -> float:
+        """Time in seconds."""
+        return self.cycles.total / (self.hardware.clock_mhz * 1e6)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens whose attention is computed in all layers, a second."""
+        return self.workload.queries * self.workload.batch / self.seconds
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the array's MACs that the workload needs."""
+        return self.macs / (self.cycles.total * self.hardware.multipliers)
+
+    @property
+    def effective_macs_per_cycle(self) -> float:
+        """MACs a cycle, those that dropping saves counted as done."""
+        return self.dense_macs / self.cycles.total
+
+    @property
+    def core_tops_per_watt(self) -> float:
+        """Tera-operations (two a MAC, dropped ones not counted) a second and watt of the core, DRAM left out."""
+        return 2 * self.macs / self.energy.core
+
+    def dram_energy_range(self) -> tuple[float, float]:
+        """Return the least and the most DRAM energy, in pJ, over the table's sources."""
+        rates = [entry.value for entry in load_energy_table().dram.values()]
+        return 8 * self.traffic.dram * min(rates), 8 * self.traffic.dram * max(rates)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it ready for JSON."""
+        table = load_energy_table()
+        low, high = self.dram_energy_range()
+        return {
+            "workload": asdict(self.workload),
+            "hardware": asdict(self.hardware),
+            "survival": self.survival,
+            "jobs": self.jobs,
+            "cycles": self.cycles.total,
+            "qk_cycles": self.cycles.qk,
+            "pv_cycles": self.cycles.pv,
+            "seconds": self.seconds,
+            "tokens_per_second": self.tokens_per_second,
+            "macs": self.macs,
+            "dense_macs": self.dense_macs,
+            "utilisation": self.utilisation,
+            "effective_macs_per_cycle": self.effective_macs_per_cycle,
+            "bytes": self.traffic.ports,
+            "dram_bytes": self.traffic.dram,
+            "scratchpad_bytes": self.traffic.scratchpad,
+            "compulsory_bytes": self.traffic.compulsory,
+            "energy_pj": asdict(self.energy) | {"total": self.energy.total, "dram_least": low, "dram_most": high},
+            "energy_sources": {
+                "technology": asdict(table.scaling[self.hardware.technology]),
+                "dram": asdict(table.dram[self.hardware.dram]),
+            },
+        }
+
+
+def estimate(workload: Workload, hardware: Hardware, survival: float = 1.0) -> Estimate:
+    """Estimate a workload.
+
+    Parameters
+    ----------
+    workload : Workload
+        The workload.
+    hardware : Hardware
+        The hardware.
+    survival : float
+        Share of the keys streamed that survive, above 0 to 1.
+
+    Raises
+    ------
+    InputError
+        If the hardware can't hold the workload, or `survival` is not possible.
+    """
+    core, streams = hardware.core, workload.streams
+    blocks = workload.blocks(core, survival)
+    head = head_traffic(
+        core, blocks, workload.queries * workload.group, workload.length, hardware.scratchpad_kib * 1024
+    )
+    traffic = HeadTraffic(
+        {name: count * streams for name, count in head.ports.items()},
+        **{name: getattr(head, name) * streams for name in ("dram", "scratchpad", "compulsory")},
+    )
+    energy = jobs_energy(
+        core, blocks, head.dram, head.scratchpad, hardware.scratchpad_kib * 1024, hardware.technology, hardware.dram
+    )
+    qk_macs = int(np.sum(blocks.rows * blocks.keys)) * workload.head_dim
+    return Estimate(
+        workload=workload,
+        hardware=hardware,
+        survival=survival,
+        jobs=np.size(blocks.rows) * streams,
+        cycles=repeated_cycles(core, blocks, streams),
+        dense_macs=(qk_macs + int(np.sum(blocks.rows * blocks.keys)) * workload.values) * streams,
+        macs=(qk_macs + int(np.sum(blocks.rows * blocks.survivors)) * workload.values) * streams,
+        traffic=traffic,
+        energy=energy.scaled(streams),
+    )
+
+
+def _quantity(value: float, unit: str) -> str:
+    """Return a number with three digits and a prefix of the SI."""
+    if not value:
+        return f"0 {unit}"
+    power = min(max(math.floor(math.log10(abs(value)) / 3), -4), 4)
+    return f"{value / 1000.0**power:.3g} {'pnµm kMGT'[power + 4].strip()}{unit}"
+
+
+def describe(workload: Workload, hardware: Hardware) -> str:
+    """Return a paragraph that says what an estimate is of."""
+    core = hardware.core
+    mask = f"window of {workload.window}" if workload.window else "causal" if workload.causal else "no mask"
+    scratchpad = f"{hardware.scratchpad_kib} KiB for K and V" if hardware.scratchpad_kib else "none for K and V"
+    rate = load_energy_table().dram[hardware.dram].value
+    lines = {
+        "workload": f"{workload.name}: {workload.layers} layers, {workload.heads} heads "
+        f"on {workload.key_heads} of K and V, head dimension {workload.head_dim}",
+        "": f"{workload.phase} of {workload.length} tokens, {mask}, batch {workload.batch}",
+        "core": f"{hardware.name}: {core.rows} x {core.lanes} = {hardware.multipliers} multipliers, "
+        f"{hardware.clock_mhz:g} MHz, {hardware.technology}",
+        "memory": f"{hardware.dram} at {rate:g} pJ/bit; scratchpad: {scratchpad}",
+    }
+    return "\n".join(f"{name:10}{text}" for name, text in lines.items())
+
+
+def table(estimates: Sequence[Estimate]) -> str:
+    """Return estimates of one workload side by side, a column for each survival rate."""
+    rows: list[tuple[str, list[str]]] = [
+        ("keys that survive", [f"{e.survival:.0%}" for e in estimates]),
+        ("cycles", [f"{e.cycles.total:,}" for e in estimates]),
+        ("time", [_quantity(e.seconds, "s") for e in estimates]),
+        ("tokens a second", [f"{e.tokens_per_second:,.0f}" for e in estimates]),
+        ("utilisation", [f"{e.utilisation:.2%}" for e in estimates]),
+        ("effective MACs a cycle", [f"{e.effective_macs_per_cycle:.1f}" for e in estimates]),
+    ]
+    for port in estimates[0].traffic.ports:
+        rows.append((f"bytes on {port}", [_quantity(e.traffic.ports[port], "B") for e in estimates]))
+    rows += [
+        ("DRAM traffic", [_quantity(e.traffic.dram, "B") for e in estimates]),
+        ("  of the compulsory least", [f"{e.traffic.dram / e.traffic.compulsory:.2f} x" for e in estimates]),
+    ]
+    for part in fields(Energy):
+        rows.append(
+            (f"energy: {PARTS[part.name]}", [_quantity(getattr(e.energy, part.name) * 1e-12, "J") for e in estimates])
+        )
+    rows += [
+        ("energy: all", [_quantity(e.energy.total * 1e-12, "J") for e in estimates]),
+        (
+            "  DRAM by source",
+            [" to ".join(_quantity(x * 1e-12, "J") for x in e.dram_energy_range()) for e in estimates],
+        ),
+        ("core without DRAM", [f"{e.core_tops_per_watt:.2f} TOPS/W" for e in estimates]),
+    ]
+    width = 2 + max(len(cell) for _, cells in rows for cell in cells)
+    return "\n".join(f"{name:27}" + "".join(f"{cell:>{width}}" for cell in cells) for name, cells in rows)

@@ -1,0 +1,262 @@
+"""Plots: throughput against length, energy by part, accuracy against the threshold. Written as SVG and PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from golden.config import CoreConfig
+from golden.errors import InputError
+from perf_model.energy import PARTS
+from perf_model.estimate import estimate
+from perf_model.measured import LengthPoint, Summary
+from perf_model.workload import Hardware, Workload
+
+SURVIVAL_RATES = (0.7, 0.4)
+"""Shown where nothing was measured."""
+
+LENGTHS = tuple(int(n) for n in np.unique(np.geomspace(8, 8192, 61).astype(int)))
+
+# Okabe and Ito's colours, which most colour-blind readers can tell apart.
+BLACK, ORANGE, SKY, GREEN, BLUE, RED = "#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00"
+PART_COLOURS = {"qk": BLUE, "softmax": GREEN, "pv": SKY, "memory": ORANGE, "dram": "#999999"}
+
+_STYLE: dict[Any, Any] = {
+    "figure.dpi": 110,
+    "font.size": 10,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    # The same file for the same data, on any day.
+    "svg.hashsalt": "lean-attention",
+}
+
+
+@contextmanager
+def _canvas(title: str, subtitle: str, size: tuple[float, float] = (8.2, 4.8)) -> Iterator[tuple[Figure, Axes]]:
+    """Yield a figure with one set of axes, a title that tells the finding and a subtitle that tells what is shown."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(f"{title}\n", fontweight="bold")
+        axes.text(0, 1.02, subtitle, transform=axes.transAxes, fontsize=9, color="#444444", va="bottom")
+        yield figure, axes
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write `figure` to `folder` as SVG and PNG and return the two paths.
+
+    Raises
+    ------
+    InputError
+        If it can't be written.
+    """
+    paths = [folder / f"{name}.{kind}" for kind in ("svg", "png")]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with matplotlib.rc_context(_STYLE):
+            for path in paths:
+                figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    except OSError as error:
+        raise InputError(f"{folder} can't be written: {error.strerror}") from error
+    return paths
+
+
+def _core(core: CoreConfig) -> str:
+    return f"core of {core.rows} x {core.lanes} multipliers"
+
+
+def _workload(summary: Summary) -> Workload:
+    """Return the measured input as a workload of one layer."""
+    return Workload(
+        name=Path(summary.name).stem,
+        heads=summary.heads,
+        head_dim=summary.head_dim,
+        value_dim=summary.value_dim,
+        layers=1,
+        length=summary.keys,
+        phase="prefill",
+        causal=summary.causal,
+    )
+
+
+def _label(tau: float | None) -> str:
+    return "nothing dropped" if tau is None else f"tau {tau:g}"
+
+
+def _measured_rates(points: Sequence[LengthPoint]) -> dict[str, float]:
+    """Return a survival rate for each threshold measured: that of its longest run."""
+    longest = {_label(point.tau): point.survivors for point in sorted(points, key=lambda point: point.keys)}
+    return {label: 1.0 if label == _label(None) else rate for label, rate in longest.items()}
+
+
+def throughput(summary: Summary) -> Figure:
+    """Return the plot of throughput against sequence length: the model's lines, and what the RTL was measured to do.
+
+    A line is drawn for each threshold that was measured, at the survival rate of its longest run; where none was, at
+    those of `SURVIVAL_RATES`. Only runs with as many queries as keys are comparable, so only these are drawn.
+    """
+    hardware = Hardware(summary.core)
+    workload = _workload(summary)
+    points = [point for point in summary.lengths if point.queries == point.keys]
+    rates = {_label(None): 1.0} | _measured_rates(points)
+    spare = {f"{rate:.0%} survive": rate for rate in SURVIVAL_RATES}
+    rates |= spare if len(rates) == 1 else {}
+    lengths = [n for n in LENGTHS if n <= summary.core.max_keys]
+
+    def modelled(length: int, rate: float) -> float:
+        return estimate(replace(workload, length=length), hardware, rate).effective_macs_per_cycle
+
+    best = max(modelled(lengths[-1], rate) for rate in rates.values()) / hardware.multipliers
+    title = (
+        f"Dropping keys makes the array worth up to {best:.2f} times its multipliers"
+        if best > 1.005
+        else "Long sequences keep every multiplier busy"
+    )
+    subtitle = (
+        f"{_core(summary.core)}; {summary.heads} heads back to back, head dimension {summary.head_dim}"
+        f"{', causal' if summary.causal else ''}; lines: model, marks: simulated RTL on {summary.name}"
+    )
+    with _canvas(title, subtitle) as (figure, axes):
+        axes.axhline(hardware.multipliers, color="#777777", linestyle=":", linewidth=1.2)
+        axes.annotate(
+            f"{hardware.multipliers} multipliers",
+            (lengths[-1], hardware.multipliers),
+            xytext=(0, -4),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            fontsize=9,
+            color="#555555",
+        )
+        for (label, rate), colour in zip(
+            rates.items(), (BLACK, RED, BLUE, GREEN, ORANGE, SKY) * len(rates), strict=False
+        ):
+            name = label if label in (_label(None), *spare) else f"{label} ({rate:.0%} survive)"
+            axes.plot(lengths, [modelled(n, rate) for n in lengths], color=colour, label=f"model: {name}")
+            chosen = [point for point in points if _label(point.tau) == label]
+            if chosen:
+                dense = [
+                    estimate(replace(workload, length=point.keys), hardware).dense_macs / point.cycles
+                    for point in chosen
+                ]
+                axes.plot(
+                    [point.keys for point in chosen],
+                    dense,
+                    linestyle="none",
+                    marker="o",
+                    markersize=7,
+                    markerfacecolor="white",
+                    markeredgewidth=1.6,
+                    color=colour,
+                    label=f"RTL: {label}",
+                )
+        axes.set_xscale("log", base=2)
+        ticks = [2**n for n in range(3, 14) if lengths[0] <= 2**n <= lengths[-1]]
+        axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("sequence length (queries = keys, tokens)")
+        axes.set_ylabel("effective MACs a cycle\n(work of dropped keys counted as done)")
+        axes.legend(loc="lower right")
+        return figure
+
+
+def energy_breakdown(summary: Summary, hardware: Hardware | None = None) -> Figure:
+    """Return the plot of energy by part, a bar for each threshold measured, at its measured survivors."""
+    hardware = hardware or Hardware(summary.core)
+    workload = _workload(summary)
+    points = sorted(summary.points, key=lambda point: -1e9 if point.tau is None else -point.tau)
+    bars = [estimate(workload, hardware, point.survivors) for point in points]
+    labels = [f"{_tau(point.tau)}\n{point.survivors:.0%}" for point in points]
+    saved = 1 - bars[-1].energy.core / bars[0].energy.core
+    title = f"Dropping {1 - points[-1].survivors:.0%} of the keys saves {saved:.0%} of the core's energy"
+    subtitle = (
+        f"{workload.name}, {workload.heads} heads x {workload.length} tokens, {_core(summary.core)}, "
+        f"{hardware.technology}, DRAM {hardware.dram}; model from published energies an operation"
+    )
+    with _canvas(title, subtitle) as (figure, axes):
+        bottom = np.zeros(len(bars))
+        for part, name in PARTS.items():
+            heights = np.array([getattr(bar.energy, part) for bar in bars]) * 1e-6
+            axes.bar(
+                labels, heights, 0.68, bottom, color=PART_COLOURS[part], label=name, edgecolor="white", linewidth=0.6
+            )
+            bottom += heights
+        for x, height in enumerate(bottom):
+            axes.annotate(
+                f"{height:.3g}",
+                (x, height),
+                xytext=(0, 2),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=9,
+            )
+        axes.set_ylim(0, bottom.max() * 1.08)
+        axes.set_xlabel("threshold tau (bits), and keys that survive")
+        axes.set_ylabel("energy of the layer (µJ)")
+        axes.grid(axis="x", visible=False)
+        handles, names = axes.get_legend_handles_labels()
+        axes.legend(handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return figure
+
+
+def _tau(tau: float | None) -> str:
+    return "all" if tau is None else f"{tau:g}"
+
+
+def accuracy(summary: Summary) -> Figure:
+    """Return the plot of accuracy and of survivors against the threshold, as measured; "all" keeps every key."""
+    points = sorted(summary.points, key=lambda point: 1e9 if point.tau is None else point.tau)
+    labels = [_tau(point.tau) for point in points]
+    places = range(len(points))
+    lowest = points[0]
+    title = f"At tau {_tau(lowest.tau)}, {lowest.survivors:.0%} of the keys give {lowest.snr_db:.0f} dB"
+    full = points[-1]
+    if full.tau is None and len(points) > 1:
+        title += f"; all of them {full.snr_db:.0f} dB"
+    subtitle = f"simulated RTL on {summary.name}, {_core(summary.core)}; against float64 on the same int8 tensors"
+    with _canvas(title, subtitle) as (figure, axes):
+        snr = axes.plot(places, [point.snr_db for point in points], color=BLUE, marker="o", label="accuracy (left)")
+        axes.set_xticks(places, labels)
+        axes.set_xlabel("threshold tau (bits): a key is dropped when each row gives it less than 2^-tau of its largest")
+        axes.set_ylabel("signal to noise (dB)", color=BLUE)
+        axes.set_ylim(0, max(point.snr_db for point in points) * 1.1)
+        other = axes.twinx()
+        other.spines["right"].set_visible(True)
+        other.grid(False)
+        kept = other.plot(
+            places,
+            [100 * point.survivors for point in points],
+            color=RED,
+            marker="s",
+            linestyle="--",
+            label="survivors (right)",
+        )
+        other.set_ylim(0, 110)
+        other.set_ylabel("keys that survive (%)", color=RED)
+        axes.legend(handles=[*snr, *kept], loc="lower right")
+        return figure
+
+
+PLOTS = {"throughput": throughput, "energy": energy_breakdown, "accuracy": accuracy}
+"""Plots of a summary by the name of their files."""
+
+
+def write_plots(summary: Summary, folder: Path) -> list[Path]:
+    """Draw all plots of `summary` into `folder` and return the files written."""
+    return [path for name, draw in PLOTS.items() for path in save(draw(summary), folder, name)]

@@ -1,0 +1,127 @@
+"""Bytes that a job moves on each port of the core, exactly, and what of a workload's bytes reach the DRAM.
+
+A port's bytes are its transfers times the bytes of data that a transfer holds (`golden.config.CoreConfig.beat_bytes`):
+whole beats, so the zeros that fill the last beat of a row count. Positions, indices, flags and tags beside the data do
+not. A value request counts as the 4 bytes of an index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from golden import formats
+from golden.config import CoreConfig
+from golden.job import Job
+from perf_model.cycles import JobShape
+from perf_model.latency import STATE_PIECES, ceil_div
+
+PORTS = ("q", "state", "k", "v_req", "v", "o")
+"""Ports whose bytes are counted, in the order that data takes."""
+
+
+def port_transfers(core: CoreConfig, job: JobShape) -> dict[str, Any]:
+    """Return the transfers of a job on each port.
+
+    Parameters
+    ----------
+    core : CoreConfig
+        The core.
+    job : JobShape
+        The job, or arrays of jobs.
+
+    Returns
+    -------
+    dict of str to int or numpy.ndarray
+        Transfers by name of the port. On v_req, a job's end takes a transfer of its own if its last key is dropped.
+    """
+    head_beats, value_beats = ceil_div(job.head_dim, core.lanes), ceil_div(job.value_dim, core.lanes)
+    output_beats = ceil_div(job.value_dim, core.output_lanes)
+    state = job.rows * (1 + output_beats) * STATE_PIECES
+    return {
+        "q": job.rows * head_beats,
+        "state": state * job.from_state,
+        "k": job.keys * head_beats,
+        "v_req": job.survivors + 1 - job.last_survives,
+        "v": job.survivors * value_beats,
+        "o": np.where(job.emit_state, state, job.rows * output_beats),
+    }
+
+
+def port_bytes(core: CoreConfig, job: JobShape) -> dict[str, int]:
+    """Return the bytes of a job, or of all the jobs of an array together, on each port of `PORTS`."""
+    shape = np.broadcast(job.rows, job.keys, job.survivors, job.emit_state).shape
+    return {
+        name: int(np.broadcast_to(transfers, shape).sum()) * core.beat_bytes(name)
+        for name, transfers in port_transfers(core, job).items()
+    }
+
+
+def job_bytes(core: CoreConfig, job: Job, survivors: npt.NDArray[np.bool_]) -> dict[str, int]:
+    """Return the bytes on each port of `job`, whose keys survive as `survivors` says.
+
+    Raises
+    ------
+    InputError
+        If `survivors` is not a truth value for each key.
+    """
+    return port_bytes(core, JobShape.of_job(job, survivors, core.lanes))
+
+
+@dataclass(frozen=True)
+class HeadTraffic:
+    """Bytes of one key and value head between the core, a scratchpad for K and V, and the DRAM.
+
+    Parameters
+    ----------
+    ports : dict of str to int
+        Bytes on the ports of the core.
+    dram : int
+        Bytes read from and written to the DRAM.
+    scratchpad : int
+        Bytes written to and read from the scratchpad.
+    compulsory : int
+        The least that any core must move: q, k and v once, 8 bits an element, and the outputs once.
+    """
+
+    ports: dict[str, int]
+    dram: int
+    scratchpad: int
+    compulsory: int
+
+
+def head_traffic(core: CoreConfig, blocks: JobShape, queries: int, keys: int, scratchpad_bytes: int) -> HeadTraffic:
+    """Return the traffic of one key and value head.
+
+    K and V are read from the DRAM once if both fit in the scratchpad, and by each block of rows that streams them if
+    not. Which values no block will want isn't known before, so at most all of V is fetched to the scratchpad.
+
+    Parameters
+    ----------
+    core : CoreConfig
+        The core.
+    blocks : JobShape
+        The head's jobs, as arrays.
+    queries : int
+        Query rows of the head, all its query heads together.
+    keys : int
+        Keys of the head.
+    scratchpad_bytes : int
+        Size of the scratchpad; 0 for none.
+    """
+    head_dim, value_dim = int(np.max(blocks.head_dim)), int(np.max(blocks.value_dim))
+    ports = port_bytes(core, blocks)
+    all_k = keys * core.head_beats(head_dim) * core.lanes
+    all_v = keys * core.value_beats(value_dim) * core.lanes
+    held = all_k + all_v <= scratchpad_bytes
+    from_dram = min(ports["k"], all_k) + min(ports["v"], all_v) if held else ports["k"] + ports["v"]
+    output_bytes = formats.OUTPUT_BITS // 8
+    return HeadTraffic(
+        ports=ports,
+        dram=ports["q"] + ports["state"] + from_dram + ports["o"],
+        scratchpad=from_dram + ports["k"] + ports["v"] if held else 0,
+        compulsory=queries * (head_dim + output_bytes * value_dim) + keys * (head_dim + value_dim),
+    )
