@@ -21,9 +21,9 @@ class OutputWriter(wiring.Component):
 
     A job that emits its state writes, for each row, the header word and then the accumulators, each beat of words in
     `STATE_PIECES` pieces. A rejected job writes one zero beat. Lanes past the last element are zero. A beat every
-    cycle, the first read 2 cycles after `done`; an element takes ``READ_LATENCY + DIVIDER_LATENCY`` cycles, a piece of a
-    state ``READ_LATENCY``, then one to the FIFO and the FIFO's two. Beats are only begun when the FIFO has room for them,
-    so back-pressure holds everything without loss.
+    cycle, the first read 2 cycles after `done`; an element takes ``READ_LATENCY + DIVIDER_LATENCY`` cycles, a piece of
+    a state ``READ_LATENCY``, then one to the FIFO and the FIFO's two. Beats are only begun when the FIFO has room for
+    them, so back-pressure holds everything without loss.
 
     Parameters
     ----------

@@ -18,8 +18,8 @@ BUFFERS = 2
 class ValueLanes(wiring.Component):
     """Collects value rows in the order they were requested, one pack a buffer.
 
-    Takes a beat every cycle while a buffer is free, less one cycle a pack. A pack is full 2 cycles after its last beat, or 3
-    after it was closed if that is later. The bytes of a read appear one cycle later.
+    Takes a beat every cycle while a buffer is free, less one cycle a pack. A pack is full 2 cycles after its last beat,
+    or 3 after it was closed if that is later. The bytes of a read appear one cycle later.
 
     Parameters
     ----------
