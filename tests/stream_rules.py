@@ -24,13 +24,22 @@ def flowing(cycle: int) -> bool:
 
 def until(end: int) -> Stall:
     """Stall before cycle `end`."""
-    return lambda cycle: cycle < end
+
+    def stalled(cycle: int) -> bool:
+        return cycle < end
+
+    stalled.__name__ = f"until {end}"
+    return stalled
 
 
 def at_random(seed: int, probability: float = 0.5) -> Stall:
-    """Stall in a share of the cycles."""
-    chance = random.Random(seed)
-    return lambda cycle: chance.random() < probability
+    """Stall in a share of the cycles, the same ones whenever asked."""
+
+    def stalled(cycle: int) -> bool:
+        return random.Random(seed << 32 | cycle).random() < probability
+
+    stalled.__name__ = f"{probability:.0%} of cycles"
+    return stalled
 
 
 class Source:
