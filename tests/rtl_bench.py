@@ -20,7 +20,7 @@ from golden.masks import MaskKind
 
 Ports = Mapping[str, Any]
 
-CYCLES_MAX = 20_000
+CYCLES_MAX = 8_000
 """Cycles after which a simulation is taken to hang."""
 
 

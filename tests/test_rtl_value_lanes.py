@@ -44,17 +44,12 @@ class Reader:
         """Cycles in which each pack was full first."""
         self.released: list[int] = []
         self._now: list[list[int]] = []
-        self._fresh = False
-        self._release = False
+        self._reads = self._releases = False
+        self._due = (False, False)
 
     def inputs(self) -> dict[str, Any]:
-        """Return what to drive in this cycle, having looked at the last one's result."""
-        if self._fresh:
-            self._now.append(self.bench.get("elements"))
-        if self._release:
-            self.seen.append(self._now)
-            self._now = []
-        self._fresh = self._release = False
+        """Return what to drive in this cycle."""
+        self._reads, self._releases = False, False
         full = self.bench.get("full")
         if full and len(self.full) == len(self.released):
             self.full.append(self.bench.cycle)
@@ -62,15 +57,26 @@ class Reader:
         if not full or (self.element == 0 and self.pause(self.bench.cycle)):
             return {}
         word, byte = divmod(self.element, CONFIG.lanes)
-        self._fresh = True
+        self._reads = True
         self.element += 1
         inputs = {"byte": byte}
         inputs |= {"fetch": 1, "word": word} if byte == 0 else {}
         if self.element == self.dims[len(self.released)]:
-            self._release, self.element = True, 0
+            self._releases, self.element = True, 0
             self.released.append(self.bench.cycle)
             inputs["release"] = 1
         return inputs
+
+    async def tick(self) -> None:
+        """Look at what the cycle before asked for, with all of this cycle's inputs in place, and end the cycle."""
+        read, released = self._due
+        if read:
+            self._now.append(self.bench.get("elements"))
+        if released:
+            self.seen.append(self._now)
+            self._now = []
+        self._due = (self._reads, self._releases)
+        await self.bench.tick()
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ def test_packs_of_two_contexts(offer: Stall, pause: Stall, pace: float):
             source.limit = sum(beats for cycle, beats in requested if cycle <= bench.cycle)
             bench.pulse(inputs)
             source.step()
-            await bench.tick()
+            await reader.tick()
         for elements, pack, (ctx, count) in zip(reader.seen, packs, closed, strict=True):
             assert [element[:count] for element in elements] == pack.T[: dims[ctx]].tolist()
 
@@ -162,7 +168,7 @@ def run(counts: list[int], expect: list[int], read_from: int = 0, cycles: int = 
                 inputs |= {"expect": 1, "expect_count": count, "expect_last": 1}
             bench.pulse(inputs)
             source.step()
-            await bench.tick()
+            await reader.tick()
         answer.extend([source, reader])
 
     simulate(ValueLanes(CONFIG), process)
@@ -180,9 +186,10 @@ def test_a_beat_every_cycle_less_one_a_pack():
 
 
 def test_values_may_come_before_their_pack_closes():
-    source, reader = run([4], [20])
-    assert source.taken == list(range(8))
-    assert reader.full == [20 + FULL_AFTER_CLOSING]
+    """But those of the next pack only then."""
+    source, reader = run([4, 4], [20, 40])
+    assert source.taken == [*range(8), *range(20 + FULL_AFTER_CLOSING, 20 + FULL_AFTER_CLOSING + 8)]
+    assert reader.full == [20 + FULL_AFTER_CLOSING, 40 + FULL_AFTER_CLOSING]
 
 
 def test_two_packs_are_held_while_the_array_reads_none():
