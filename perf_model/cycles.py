@@ -28,8 +28,10 @@ import numpy.typing as npt
 from golden.errors import InputError
 from golden.job import Job
 from perf_model.latency import (
+    EXPONENTIAL_STAGES,
     FIFO_LATENCY,
-    LOADER_CYCLES,
+    LOADER_ENTRY,
+    LOADER_EXIT,
     MASK_LATENCY,
     RECORD_LATENCY,
     STATE_PIECES,
@@ -219,18 +221,20 @@ def job_cost(core: CoreShape, job: JobShape, value_latency: int = VALUE_LATENCY)
     spacing = np.maximum(beats, share)
     keys, value_dim = job.keys, job.value_dim
     latency = pack_latency(core)
-
-    # P V starts in the gap that a shared score multiplier leaves between two keys, and uses the rest of it.
-    gap = (latency - 1) % share + 1
-    pack_step = np.where(beats >= share, value_dim, np.maximum(0, value_dim + np.maximum(gap, beats) - share))
-    empty_step = np.where(beats >= share, empty_end, 0)
+    exponentials = lanes + EXPONENTIAL_STAGES + 1
 
     # A pack can begin once its probabilities are there and its values have come, whichever is later.
     survivors_kept = np.maximum(job.survivors, 1)
     key_period = np.maximum(spacing, keys * spacing // survivors_kept)
-    values_latency = verdict_latency(core) + value_latency + value_beats + 3
+    # Of a key that closes a pack: verdict, request, memory, its beats, 2 to see that the pack is full.
+    values_latency = verdict_latency(core) + 2 + value_latency + value_beats + 1
     behind = value_beats - key_period
     full_ready = np.maximum(latency, values_latency + np.maximum(0, (lanes - 1) * behind - value_dim))
+
+    # P V starts in the gap that a shared score multiplier leaves between two keys, and uses the rest of it.
+    gap = (full_ready - 1) % share + 1
+    pack_step = np.where(beats >= share, value_dim, np.maximum(0, value_dim + np.maximum(gap, beats) - share))
+    empty_step = np.where(beats >= share, empty_end, 0)
 
     # Packs that are closed but not begun when the last key goes in: the last one, and those closed shortly before.
     pack_keys = np.maximum(1, keys * lanes // survivors_kept)
@@ -239,7 +243,7 @@ def job_cost(core: CoreShape, job: JobShape, value_latency: int = VALUE_LATENCY)
     last_keys = np.where(np.asarray(job.last_keys) > 0, job.last_keys, even)
     late = np.maximum(0, ceil_div(full_ready - last_keys * spacing, pack_keys * spacing))
     earlier = np.minimum(late, closings - 1)
-    pack_period = np.maximum(value_dim, lanes + 5)
+    pack_period = np.maximum(value_dim, exponentials)
 
     caught_up = np.where((closings > 1) & (earlier == 0), value_dim, 0)
     last_values = values_latency + np.maximum(0, (last_count - 1) * behind - caught_up)
@@ -268,7 +272,7 @@ def job_cost(core: CoreShape, job: JobShape, value_latency: int = VALUE_LATENCY)
         qk=keys * beats,
         pv=packs * value_dim + empty_end,
         packs=packs,
-        array=np.maximum(work, packs * (lanes + 5)),
+        array=np.maximum(work, packs * exponentials),
         query_load=job.rows * beats,
         state_load=job.rows * np.where(job.from_state, (1 + output_beats) * STATE_PIECES, 0),
         output=output,
@@ -285,15 +289,26 @@ def job_cost(core: CoreShape, job: JobShape, value_latency: int = VALUE_LATENCY)
 
 
 def job_period(cost: JobCost) -> Any:
-    """Return the cycles a job takes in a long line of equal ones: the longest of what limits it."""
-    load = cost.query_load + cost.state_load + LOADER_CYCLES
-    # The packs of the job before fall among this job's keys, if these last that long.
-    keys = cost.keys_alone + np.where(cost.lead < cost.keys_alone, cost.carried, 0)
-    record = RECORD_LATENCY + LOADER_CYCLES - 1
-    through = keys - 1 + cost.drain + cost.finish + record + cost.state_load
-    queries = keys - 1 + cost.query_latency + load
-    turn = ceil_div(np.maximum(through, queries), 2)
-    return np.maximum(np.maximum(cost.array, load), np.maximum(cost.output_step, turn))
+    """Return the cycles a job takes in a long line of equal ones: the longest of what limits it.
+
+    Jobs that wait for a context are taken to be evenly spaced. They may come in pairs instead, which only
+    `stream_cycles` follows.
+    """
+    load = LOADER_ENTRY + cost.query_load + LOADER_EXIT + cost.state_load
+    record = RECORD_LATENCY + 1 + LOADER_EXIT + cost.state_load
+    floor = np.maximum(np.maximum(cost.array, load), cost.output_step)
+    # How far the packs of the job before fall among this job's keys depends on when these start, and that on the packs.
+    left = np.where(cost.lead < cost.keys_alone, cost.carried, 0)
+    period = floor
+    for _ in range(2):
+        keys = cost.keys_alone + left
+        through = keys - 1 + cost.drain + cost.finish + record
+        queries = keys - 1 + cost.query_latency + load
+        period = np.maximum(floor, ceil_div(np.maximum(through, queries), 2))
+        start = period - keys + 1
+        left = np.clip(cost.lead + cost.carried - start, 0, cost.carried)
+        left = np.where(cost.lead < start + cost.keys_alone, left, 0)
+    return period
 
 
 def uniform_cycles(core: CoreShape, job: JobShape, jobs: IntLike = 1, value_latency: int = VALUE_LATENCY) -> Any:
@@ -316,7 +331,7 @@ def uniform_cycles(core: CoreShape, job: JobShape, jobs: IntLike = 1, value_late
         Cycles.
     """
     cost = job_cost(core, job, value_latency)
-    head = cost.query_load + cost.state_load + LOADER_CYCLES - 2
+    head = cost.query_load + LOADER_EXIT + cost.state_load
     alone = cost.keys_alone - 1 + cost.drain + cost.finish + FIFO_LATENCY + 1
     total = head + (np.asarray(jobs) - 1) * job_period(cost) + alone
     return int(total) if np.ndim(total) == 0 else total
@@ -387,12 +402,12 @@ def stream_cycles(core: CoreShape, jobs: JobShape, value_latency: int = VALUE_LA
     loaded = -1
     last_key = last_key_before = -(1 << 40)
     packs_from = packs_left = 0
-    finished = finished_before = -(1 << 40)
+    values_end = finished = finished_before = -(1 << 40)
     last_query_latency = query_latency_before = 0
     for query, state, spacing, first, keys, carried, lead, drain, finish, step, query_latency in rows:
         accepted = max(loaded + 1, last_key_before + query_latency_before)
-        claimed = max(accepted + 2 + query, finished_before + RECORD_LATENCY + 1)
-        loaded = claimed + 2 + state
+        claimed = max(accepted + LOADER_ENTRY + query, finished_before + RECORD_LATENCY + 1)
+        loaded = claimed + LOADER_EXIT - 1 + state
         start = max(loaded + 1, last_key + 1)
         end = max(start + keys - 1, last_key + spacing + keys - first)
         left = packs_left - min(max(start - packs_from, 0), packs_left)
@@ -400,10 +415,11 @@ def stream_cycles(core: CoreShape, jobs: JobShape, value_latency: int = VALUE_LA
             end += left
         last_key_before, last_key = last_key, end
         query_latency_before, last_query_latency = last_query_latency, query_latency
-        packs_from, packs_left = end + lead, carried
-        finished_before, finished = finished, max(end + drain + finish, finished + step)
+        packs_from, packs_left = max(end + lead, values_end + 1), carried
+        values_end = max(end + drain, values_end + carried)
+        finished_before, finished = finished, max(values_end + finish, finished + step)
     return StreamCycles(
-        total=finished + FIFO_LATENCY - 2 + 1,
+        total=finished + FIFO_LATENCY - LOADER_ENTRY + 1,
         qk=sum(table["qk"]),
         pv=sum(table["pv"]),
     )

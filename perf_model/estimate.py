@@ -19,7 +19,7 @@ from perf_model.workload import Hardware, Workload
 def repeated_cycles(core: CoreConfig, blocks: JobShape, times: int) -> StreamCycles:
     """Return the cycles of the same list of jobs run `times` over, back to back.
 
-    After the first, every run takes as long as the second: two are followed job by job, the rest is multiplied.
+    The first few are followed job by job; the others take as long as the last of these.
 
     Parameters
     ----------
@@ -31,14 +31,13 @@ def repeated_cycles(core: CoreConfig, blocks: JobShape, times: int) -> StreamCyc
         How often, 1 or more.
     """
     once = stream_cycles(core, blocks)
-    if times == 1:
-        return once
-    # Two contexts: a run's start depends on the last two jobs before it, so a list of one job settles a run later.
-    settled = 3 if np.size(np.atleast_1d(np.asarray(blocks.keys))) < 2 else 1
-    runs = [stream_cycles(core, JobShape.concatenate([blocks] * n)).total for n in (settled, settled + 1)]
-    if times <= settled:
+    # A start depends on the two jobs before it, so a few runs settle what every further one takes. Jobs that wait for a
+    # context may come in pairs, so two are followed.
+    settled = 2 + 6 // np.size(blocks.rows)
+    if times <= settled + 2:
         return stream_cycles(core, JobShape.concatenate([blocks] * times))
-    total = runs[0] + (times - settled) * (runs[1] - runs[0])
+    some, more = (stream_cycles(core, JobShape.concatenate([blocks] * n)).total for n in (settled, settled + 2))
+    total = some + (times - settled) * (more - some) // 2
     return StreamCycles(total, once.qk * times, once.pv * times)
 
 

@@ -65,18 +65,23 @@ PACK_LATENCY = 2
 """From the verdict that closes a pack to the pack at the exponentials."""
 
 EXPONENTIAL_STAGES = 4
-ACCUMULATE_STAGES = 4
-DONE_LATENCY = 3
-"""From the write of a job's last accumulator to the read of its first output."""
+WRITE_LATENCY = 1
+"""From the sums of a beat of P V to the write of the accumulators."""
 
-READ_LATENCY = 2
+DONE_LATENCY = 3
+"""From the write of a job's last accumulators to the read of its first output."""
+
+READ_LATENCY = 3
 DIVIDER_LATENCY = formats.DATA_BITS + formats.OUTPUT_FRACTION_BITS + 5
 """A stage a bit of the quotient (the integer bits of v and one more, the fraction bits, one to round), and three."""
 
 PUSH_LATENCY = 1
 FIFO_LATENCY = 2
-LOADER_CYCLES = 5
-"""Of the job loader a job, beside the beats of q and state: take, check, claim, clear, loaded."""
+LOADER_ENTRY = 3
+"""From the acceptance of a job to its first beat of q: take, check, judge."""
+
+LOADER_EXIT = 3
+"""From a job's last beat of q to its first key, beside the beats of state: claim, clear, loaded."""
 
 RECORD_LATENCY = 2
 """From the last output beat's entry in its FIFO to the job's record on the stats port."""
@@ -130,7 +135,7 @@ def empty_pack_latency(core: CoreShape) -> Any:
 
 def finish_latency(core: CoreShape) -> Any:
     """Return the latency from a job's last beat of P V to the read of its first output."""
-    return tree_stages(core) + ACCUMULATE_STAGES + DONE_LATENCY
+    return array_latency(core) + WRITE_LATENCY + DONE_LATENCY
 
 
 def output_latency(emit_state: Any) -> Any:

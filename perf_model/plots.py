@@ -23,7 +23,7 @@ from perf_model.workload import Hardware, Workload
 SURVIVAL_RATES = (0.7, 0.4)
 """Shown where nothing was measured."""
 
-LENGTHS = tuple(int(n) for n in np.unique(np.geomspace(8, 8192, 61).astype(int)))
+LONGEST = 8192
 
 # Okabe and Ito's colours, which most colour-blind readers can tell apart.
 BLACK, ORANGE, SKY, GREEN, BLUE, RED = "#000000", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00"
@@ -46,13 +46,16 @@ _STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def _canvas(title: str, subtitle: str, size: tuple[float, float] = (8.2, 4.8)) -> Iterator[tuple[Figure, Axes]]:
-    """Yield a figure with one set of axes, a title that tells the finding and a subtitle that tells what is shown."""
+def _canvas(
+    title: str, subtitle: str, size: tuple[float, float] = (8.2, 4.8), panels: int = 1
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Yield a figure of panels, with a title that tells the finding and a subtitle that tells what is shown."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
-        axes = figure.add_subplot()
-        axes.set_title(f"{title}\n", fontweight="bold")
-        axes.text(0, 1.02, subtitle, transform=axes.transAxes, fontsize=9, color="#444444", va="bottom")
+        axes = [figure.add_subplot(1, panels, n + 1) for n in range(panels)]
+        axes[0].set_title(f"{title}\n", fontweight="bold").set_in_layout(False)
+        note = axes[0].text(0, 1.02, subtitle, transform=axes[0].transAxes, fontsize=9, color="#444444", va="bottom")
+        note.set_in_layout(False)
         yield figure, axes
 
 
@@ -103,6 +106,13 @@ def _measured_rates(points: Sequence[LengthPoint]) -> dict[str, float]:
     return {label: 1.0 if label == _label(None) else rate for label, rate in longest.items()}
 
 
+def _lengths(core: CoreConfig) -> list[int]:
+    """Return sequence lengths about evenly spaced on a logarithmic axis, all of them full blocks of rows."""
+    longest = min(LONGEST, core.max_keys)
+    blocks = np.unique(np.geomspace(1, max(longest // core.rows, 1), 40).round().astype(int))
+    return [int(n) * core.rows for n in blocks]
+
+
 def throughput(summary: Summary) -> Figure:
     """Return the plot of throughput against sequence length: the model's lines, and what the RTL was measured to do.
 
@@ -115,7 +125,7 @@ def throughput(summary: Summary) -> Figure:
     rates = {_label(None): 1.0} | _measured_rates(points)
     spare = {f"{rate:.0%} survive": rate for rate in SURVIVAL_RATES}
     rates |= spare if len(rates) == 1 else {}
-    lengths = [n for n in LENGTHS if n <= summary.core.max_keys]
+    lengths = _lengths(summary.core)
 
     def modelled(length: int, rate: float) -> float:
         return estimate(replace(workload, length=length), hardware, rate).effective_macs_per_cycle
@@ -127,18 +137,18 @@ def throughput(summary: Summary) -> Figure:
         else "Long sequences keep every multiplier busy"
     )
     subtitle = (
-        f"{_core(summary.core)}; {summary.heads} heads back to back, head dimension {summary.head_dim}"
-        f"{', causal' if summary.causal else ''}; lines: model, marks: simulated RTL on {summary.name}"
+        f"{_core(summary.core)}; {workload.name}: {summary.heads} heads back to back, head dimension {summary.head_dim}"
+        f"{', causal' if summary.causal else ''}"
     )
-    with _canvas(title, subtitle) as (figure, axes):
+    with _canvas(title, subtitle) as (figure, (axes,)):
         axes.axhline(hardware.multipliers, color="#777777", linestyle=":", linewidth=1.2)
         axes.annotate(
-            f"{hardware.multipliers} multipliers",
+            f"{hardware.multipliers}\nmultipliers",
             (lengths[-1], hardware.multipliers),
-            xytext=(0, -4),
+            xytext=(4, 0),
             textcoords="offset points",
-            ha="right",
-            va="top",
+            ha="left",
+            va="center",
             fontsize=9,
             color="#555555",
         )
@@ -148,70 +158,84 @@ def throughput(summary: Summary) -> Figure:
             name = label if label in (_label(None), *spare) else f"{label} ({rate:.0%} survive)"
             axes.plot(lengths, [modelled(n, rate) for n in lengths], color=colour, label=f"model: {name}")
             chosen = [point for point in points if _label(point.tau) == label]
-            if chosen:
-                dense = [
-                    estimate(replace(workload, length=point.keys), hardware).dense_macs / point.cycles
-                    for point in chosen
-                ]
-                axes.plot(
-                    [point.keys for point in chosen],
-                    dense,
-                    linestyle="none",
-                    marker="o",
-                    markersize=7,
-                    markerfacecolor="white",
-                    markeredgewidth=1.6,
-                    color=colour,
-                    label=f"RTL: {label}",
-                )
+            if not chosen:
+                continue
+            sizes = [point.keys for point in chosen]
+            dense = [estimate(replace(workload, length=n), hardware).dense_macs for n in sizes]
+            if rate < 1:
+                own = [modelled(point.keys, point.survivors) for point in chosen]
+                axes.plot(sizes, own, "x", markersize=8, color=colour, label=f"model: {label}, at each run's survivors")
+            axes.plot(
+                sizes,
+                [macs / point.cycles for macs, point in zip(dense, chosen, strict=True)],
+                "o",
+                markersize=8,
+                markerfacecolor="none",
+                markeredgewidth=1.6,
+                color=colour,
+                label=f"simulated RTL: {label}",
+            )
         axes.set_xscale("log", base=2)
-        ticks = [2**n for n in range(3, 14) if lengths[0] <= 2**n <= lengths[-1]]
+        ticks = [2**n for n in range(14) if lengths[0] <= 2**n <= lengths[-1]]
         axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("sequence length (queries = keys, tokens)")
+        axes.set_xlabel(f"sequence length (tokens; queries = keys; line through multiples of {summary.core.rows})")
         axes.set_ylabel("effective MACs a cycle\n(work of dropped keys counted as done)")
         axes.legend(loc="lower right")
         return figure
 
 
 def energy_breakdown(summary: Summary, hardware: Hardware | None = None) -> Figure:
-    """Return the plot of energy by part, a bar for each threshold measured, at its measured survivors."""
+    """Return the plot of energy by part, a bar for each threshold at its survivors: of the core, and with DRAM."""
     hardware = hardware or Hardware(summary.core)
     workload = _workload(summary)
     points = sorted(summary.points, key=lambda point: -1e9 if point.tau is None else -point.tau)
     bars = [estimate(workload, hardware, point.survivors) for point in points]
     labels = [f"{_tau(point.tau)}\n{point.survivors:.0%}" for point in points]
     saved = 1 - bars[-1].energy.core / bars[0].energy.core
-    title = f"Dropping {1 - points[-1].survivors:.0%} of the keys saves {saved:.0%} of the core's energy"
-    subtitle = (
-        f"{workload.name}, {workload.heads} heads x {workload.length} tokens, {_core(summary.core)}, "
-        f"{hardware.technology}, DRAM {hardware.dram}; model from published energies an operation"
+    whole = 1 - bars[-1].energy.total / bars[0].energy.total
+    title = (
+        f"Dropping {1 - points[-1].survivors:.0%} of the keys saves {saved:.0%} of the core's energy, "
+        f"{whole:.0%} of all with the DRAM"
     )
-    with _canvas(title, subtitle) as (figure, axes):
-        bottom = np.zeros(len(bars))
-        for part, name in PARTS.items():
-            heights = np.array([getattr(bar.energy, part) for bar in bars]) * 1e-6
-            axes.bar(
-                labels, heights, 0.68, bottom, color=PART_COLOURS[part], label=name, edgecolor="white", linewidth=0.6
-            )
-            bottom += heights
-        for x, height in enumerate(bottom):
-            axes.annotate(
-                f"{height:.3g}",
-                (x, height),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                fontsize=9,
-            )
-        axes.set_ylim(0, bottom.max() * 1.08)
-        axes.set_xlabel("threshold tau (bits), and keys that survive")
-        axes.set_ylabel("energy of the layer (µJ)")
-        axes.grid(axis="x", visible=False)
-        handles, names = axes.get_legend_handles_labels()
-        axes.legend(handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))
+    subtitle = (
+        f"{workload.name}: {workload.heads} heads x {workload.length} tokens; {_core(summary.core)} in "
+        f"{hardware.technology}; DRAM {hardware.dram}; scratchpad {hardware.scratchpad_kib} KiB"
+    )
+    with _canvas(title, subtitle, (10.5, 4.8), panels=2) as (figure, panels):
+        for axes, parts in zip(panels, ([part for part in PARTS if part != "dram"], list(PARTS)), strict=True):
+            bottom = np.zeros(len(bars))
+            for part in parts:
+                heights = np.array([getattr(bar.energy, part) for bar in bars]) * 1e-6
+                axes.bar(
+                    labels,
+                    heights,
+                    0.72,
+                    bottom,
+                    color=PART_COLOURS[part],
+                    label=PARTS[part],
+                    edgecolor="white",
+                    linewidth=0.6,
+                )
+                bottom += heights
+            for x, height in enumerate(bottom):
+                axes.annotate(
+                    f"{height:.3g}",
+                    (x, height),
+                    (0, 2),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom",
+                    fontsize=8,
+                )
+            axes.set_ylim(0, bottom.max() * 1.08)
+            axes.set_xlabel("threshold tau (bits), and keys that survive")
+            axes.grid(axis="x", visible=False)
+        panels[0].set_ylabel("energy of the core (µJ a layer)")
+        panels[1].set_ylabel("energy with DRAM (µJ a layer)")
+        handles, names = panels[1].get_legend_handles_labels()
+        panels[1].legend(handles[::-1], names[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))
         return figure
 
 
@@ -230,7 +254,7 @@ def accuracy(summary: Summary) -> Figure:
     if full.tau is None and len(points) > 1:
         title += f"; all of them {full.snr_db:.0f} dB"
     subtitle = f"simulated RTL on {summary.name}, {_core(summary.core)}; against float64 on the same int8 tensors"
-    with _canvas(title, subtitle) as (figure, axes):
+    with _canvas(title, subtitle) as (figure, (axes,)):
         snr = axes.plot(places, [point.snr_db for point in points], color=BLUE, marker="o", label="accuracy (left)")
         axes.set_xticks(places, labels)
         axes.set_xlabel("threshold tau (bits): a key is dropped when each row gives it less than 2^-tau of its largest")

@@ -12,6 +12,7 @@ from golden.errors import InputError
 from golden.masks import Mask, query_positions
 from perf_model.cycles import JobShape, survivors_at
 from perf_model.energy import load_energy_table
+from perf_model.latency import Ints
 from perf_model.settings import checked, find, read_yaml
 
 PHASES = ("prefill", "decode")
@@ -107,7 +108,7 @@ class Workload:
         core : CoreConfig
             The core.
         survival : float
-            Share of the keys streamed that survive.
+            Share of the keys streamed that survive, on average: jobs differ by up to half a pack.
 
         Returns
         -------
@@ -139,8 +140,23 @@ class Workload:
             keys=keys,
             head_dim=self.head_dim,
             value_dim=self.values,
-            survivors=survivors_at(keys, survival),
+            survivors=_spread_survivors(keys, survival, core.lanes),
         )
+
+
+def _spread_survivors(keys: Ints, rate: float, lanes: int) -> Ints:
+    """Return survivors of jobs about a survival rate, spread over the width of a pack.
+
+    Real jobs differ in their survivors, so that on average half of a job's last pack is empty. Were all jobs to have
+    the same number, its rounding up to whole packs would decide, and a small change of the rate could make a large one
+    of the cycles.
+    """
+    mean = np.asarray(survivors_at(keys, rate))
+    width = np.minimum(lanes, 2 * np.minimum(keys - mean, mean - 1))
+    # Steps of the golden ratio fill the interval evenly, however many jobs there are; the first is in its middle.
+    place = (np.arange(len(keys)) * (5**0.5 - 1) / 2 + 0.5) % 1 - 0.5
+    spread: Ints = mean + np.rint(width * place).astype(np.int64)
+    return spread
 
 
 _WORKLOAD_KINDS: dict[str, type] = {
