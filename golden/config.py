@@ -31,11 +31,15 @@ class CoreConfig:
     output_lanes : int
         Elements of a beat of o, and pipelined dividers. A power of two up to `lanes`.
     rows_per_scaler : int
-        Rows that share one score multiplier. A divisor of `rows`. A key then takes at least this many array cycles.
+        Rows that share one score multiplier. A divisor of `rows`. Scores of consecutive keys are then complete
+        no closer than so many cycles, between which P V may use the array.
     score_slots : int
         Surviving keys whose scores wait for their pack. A power of two, at least ``2 * lanes`` and 32.
     tag_bits : int
         Width of the job tag that travels with outputs and statistics, 1 to 32.
+    key_timeout : int
+        Cycles without a beat of k that the core is ready for, after which it gives a job up. From 16 to 2**24, or 0
+        to wait forever.
 
     Raises
     ------
@@ -52,6 +56,7 @@ class CoreConfig:
     rows_per_scaler: int = 2
     score_slots: int = 32
     tag_bits: int = 16
+    key_timeout: int = 1 << 20
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -89,6 +94,11 @@ class CoreConfig:
                 f"a power of two from {max(32, 2 * self.lanes)} to 1024, not {self.score_slots}",
             ),
             (1 <= self.tag_bits <= 32, "tag_bits", f"from 1 to 32, not {self.tag_bits}"),
+            (
+                self.key_timeout == 0 or 16 <= self.key_timeout <= 1 << 24,
+                "key_timeout",
+                f"0 or from 16 to {1 << 24}, not {self.key_timeout}",
+            ),
         ]
         for holds, name, allowed in checks:
             if not holds:

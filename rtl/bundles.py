@@ -10,6 +10,11 @@ CONTEXTS = 2
 """Jobs that the core holds at once: one streams its keys while the one before finishes and drains."""
 
 
+def index_shape(count: int) -> range:
+    """Return the shape of an index below `count`: at least a bit wide, since Verilog has no signals without bits."""
+    return range(max(count, 2))
+
+
 def context_layout(config: CoreConfig) -> data.StructLayout:
     """Return the layout of a job's context: its fields as the loader checked them, kept until its statistics are taken.
 
@@ -19,11 +24,11 @@ def context_layout(config: CoreConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             "status": 8,
-            "last_head_beat": range(config.head_beats(config.max_head_dim)),
-            "last_value_beat": range(config.value_beats(config.max_value_dim)),
+            "last_head_beat": index_shape(config.head_beats(config.max_head_dim)),
+            "last_value_beat": index_shape(config.value_beats(config.max_value_dim)),
             "last_element": range(config.max_value_dim),
-            "last_output_word": range(config.output_beats(config.max_value_dim)),
-            "last_row": range(config.rows),
+            "last_output_word": index_shape(config.output_beats(config.max_value_dim)),
+            "last_row": index_shape(config.rows),
             "row_mask": config.rows,
             "last_key": config.position_bits,
             "multiplier": formats.MULTIPLIER_BITS,
@@ -84,7 +89,7 @@ def state_row_layout(config: CoreConfig) -> data.StructLayout:
         {
             "enable": 1,
             "ctx": 1,
-            "row": range(config.rows),
+            "row": index_shape(config.rows),
             "maximum": signed(formats.MAXIMUM_BITS),
             "total": config.sum_bits,
         }
@@ -97,8 +102,8 @@ def state_word_layout(config: CoreConfig) -> data.StructLayout:
         {
             "enable": 1,
             "ctx": 1,
-            "row": range(config.rows),
-            "word": range(config.output_beats(config.max_value_dim)),
+            "row": index_shape(config.rows),
+            "word": index_shape(config.output_beats(config.max_value_dim)),
             "elements": data.ArrayLayout(signed(config.accumulator_bits), config.output_lanes),
         }
     )

@@ -67,7 +67,7 @@ class LeanAttentionCore(wiring.Component):
     o : Out
         Output packet of each job: row-major elements, or its partial state.
     stats : Out
-        One record a job, after its output.
+        One record a job, offered once its output is in the output FIFO.
     """
 
     def __init__(self, config: CoreConfig):
@@ -134,6 +134,7 @@ class LeanAttentionCore(wiring.Component):
             statistics.closing.eq(packs.closed & (packs.closed_count != 0)),
             statistics.key_early.eq(scheduler.key_early),
             statistics.key_late.eq(scheduler.key_late),
+            statistics.key_timeout.eq(scheduler.key_timeout),
             statistics.use.eq(scheduler.use),
             statistics.finished.eq(writer.finished),
         ]

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden import formats
 from golden.config import CoreConfig
+from rtl.bundles import delayed
 
 INTEGER_BITS = formats.DATA_BITS + 1
 QUOTIENT_BITS = INTEGER_BITS + formats.OUTPUT_FRACTION_BITS + 1
@@ -16,9 +17,9 @@ DIVIDER_LATENCY = 2 + QUOTIENT_BITS + 1
 class Divider(wiring.Component):
     """``saturate(round_half_up(accumulator * 2**8 / total))``, a quotient every cycle.
 
-    A row's accumulator lies between -128 and 127 times its sum, but for what rescaling truncates, so adding
-    `OFFSET` times the sum makes it positive and leaves a quotient of `QUOTIENT_BITS`: restoring division, one bit a
-    stage. Latency `DIVIDER_LATENCY`, no stalls.
+    Exact for every accumulator and sum. A row's quotient lies between -128 and 127, but for what rescaling truncates,
+    so adding `OFFSET` times the sum leaves `QUOTIENT_BITS` of it: restoring division, one bit a stage. What is below
+    that range or above it saturates anyway. Latency `DIVIDER_LATENCY`, no stalls.
 
     Parameters
     ----------
@@ -58,7 +59,8 @@ class Divider(wiring.Component):
             divisor.eq(self.total),
         ]
         dividend = Signal(config.sum_bits + INTEGER_BITS)
-        m.d.sync += dividend.eq(accumulator + offset)
+        shifted = accumulator + offset
+        m.d.sync += dividend.eq(Mux(shifted < 0, 0, shifted))
 
         # What is not yet used of the dividend leaves at the top of `tail` while the quotient enters below.
         remainder = Signal(config.sum_bits, name="remainder_0")
@@ -69,6 +71,7 @@ class Divider(wiring.Component):
         ]
         previous_divisor, divisor = divisor, Signal(config.sum_bits, name="divisor_0")
         m.d.sync += divisor.eq(previous_divisor)
+        above = delayed(m, remainder >= divisor, QUOTIENT_BITS, "above")
         for bit in range(QUOTIENT_BITS):
             trial = Signal(config.sum_bits + 1, name=f"trial_{bit}")
             difference = Signal(signed(config.sum_bits + 2), name=f"difference_{bit}")
@@ -88,7 +91,7 @@ class Divider(wiring.Component):
         m.d.comb += rounded.eq(((tail + 1) >> 1) - (OFFSET << formats.OUTPUT_FRACTION_BITS))
         with m.If(divisor == 0):
             m.d.sync += self.quotient.eq(0)
-        with m.Elif(rounded > formats.OUTPUT_MAX):
+        with m.Elif(above | (rounded > formats.OUTPUT_MAX)):
             m.d.sync += self.quotient.eq(formats.OUTPUT_MAX)
         with m.Elif(rounded < formats.OUTPUT_MIN):
             m.d.sync += self.quotient.eq(formats.OUTPUT_MIN)

@@ -20,7 +20,9 @@ class Status(enum.IntEnum):
     """How a job ended, as its statistics record reports it.
 
     From HEAD_DIM to STATE_LENGTH the job was rejected: its keys were discarded and its output is a single zero beat.
-    After KEY_EARLY and KEY_LATE the output is that of the whole keys received, at most the number announced.
+    After the others the output is that of the whole keys received, at most the number announced. KEY_EARLY means that
+    they ended before that number, KEY_LATE that they did not end there and were discarded up to their end, KEY_TIMEOUT
+    that they stopped coming, after which the next beat is taken for the next job's.
     """
 
     OK = 0
@@ -34,6 +36,7 @@ class Status(enum.IntEnum):
     STATE_LENGTH = 8
     KEY_EARLY = 9
     KEY_LATE = 10
+    KEY_TIMEOUT = 11
 
 
 class ArrayUse(enum.IntEnum):
@@ -42,13 +45,14 @@ class ArrayUse(enum.IntEnum):
     Members
     -------
     QK, PV
-        One beat of scores, or of probability times value.
+        One beat of scores, or of probability times value; also the one beat of discarded keys, or of an empty last
+        pack.
     WAIT_QUERY
         No job with complete queries (and state) to work on.
     WAIT_KEY
         Ready for a beat of k that was not offered, or discarding one.
     WAIT_VALUE
-        Scores can't proceed until the values of the oldest pack have arrived.
+        No score can be begun while a pack waits for its values.
     WAIT_OUTPUT
         The next job is ready but for the outputs or statistics of the job before the last, not yet taken.
     WAIT_SCORE
@@ -145,7 +149,7 @@ def stats_layout(config: CoreConfig) -> data.StructLayout:
     """Payload of the stats port: one record a job.
 
     `empty` has a bit for each row in use that no key may attend to. `cycles` holds, for each `ArrayUse`, the cycles
-    since the record before (or since reset), so that sums over records are exact.
+    since the record before was offered (or since reset), so that sums over records are exact.
     """
     return data.StructLayout(
         {

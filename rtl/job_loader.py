@@ -1,13 +1,13 @@
 """Accepts jobs, checks them, and loads their queries and starting states while the job before is running."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden import formats
 from golden.config import CoreConfig
 from golden.masks import MaskKind
-from rtl.bundles import CONTEXTS, by_context, contexts_layout, state_row_layout, state_word_layout
+from rtl.bundles import CONTEXTS, by_context, contexts_layout, index_shape, state_row_layout, state_word_layout
 from rtl.interfaces import PIECE_BITS, STATE_PIECES, Status, job_layout, query_layout, state_layout
 from rtl.query_buffer import query_write_layout
 
@@ -78,10 +78,10 @@ class JobLoader(wiring.Component):
             context_busy.eq(context_busy & ~self.context_free),
         ]
 
-        row = Signal(range(config.rows))
-        beat = Signal(range(config.head_beats(config.max_head_dim)))
-        last_beat = Signal(range(config.head_beats(config.max_head_dim)))
-        last_row = Signal(range(config.rows))
+        row = Signal(index_shape(config.rows))
+        beat = Signal(index_shape(config.head_beats(config.max_head_dim)))
+        last_beat = Signal(index_shape(config.head_beats(config.max_head_dim)))
+        last_row = Signal(index_shape(config.rows))
         tail_lanes = Signal(config.lanes)
         faults = Signal(len(self._faults(job)))
         row_end = beat == last_beat
@@ -192,7 +192,7 @@ class JobLoader(wiring.Component):
             context.last_element.eq(last_element),
             context.last_output_word.eq(last_element >> _log2(config.output_lanes)),
             context.last_row.eq(last_row),
-            context.row_mask.eq(Cat(last_row >= i for i in range(config.rows))),
+            context.row_mask.eq(Cat(Const(1), *(last_row >= i for i in range(1, config.rows)))),
             context.last_key.eq(job.keys - 1),
             context.multiplier.eq(job.multiplier),
             context.shift.eq(job.shift),
@@ -207,8 +207,8 @@ class JobLoader(wiring.Component):
     def _load_state(self, m, ctx, job, status):
         """Take a packet of state: for each row its header word, then its accumulators, in pieces."""
         config = self.config
-        row = Signal(range(config.rows), name="state_load_row")
-        word = Signal(range(config.output_beats(config.max_value_dim)))
+        row = Signal(index_shape(config.rows), name="state_load_row")
+        word = Signal(index_shape(config.output_beats(config.max_value_dim)))
         header = Signal(init=1)
         piece = Signal(range(STATE_PIECES))
         held = [Signal(PIECE_BITS * (STATE_PIECES - 1), name=f"held{lane}") for lane in range(config.output_lanes)]

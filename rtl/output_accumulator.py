@@ -7,8 +7,11 @@ from amaranth.lib.wiring import In, Out
 
 from golden import formats
 from golden.config import CoreConfig
-from rtl.bundles import CONTEXTS, contexts_layout, delayed, state_word_layout
+from rtl.bundles import CONTEXTS, contexts_layout, delayed, index_shape, state_word_layout
 from rtl.dot_array import sum_bits, tree_stages
+
+READ_LATENCY = 3
+"""From the address of an accumulator to its output."""
 
 ACCUMULATE_STAGES = 5
 """From the read of an accumulator to the register in front of its write."""
@@ -63,7 +66,7 @@ class OutputAccumulator(wiring.Component):
     read_ctx, read_row, read_word : In
         Accumulators to read for output.
     elements : Out
-        Those accumulators, 2 cycles later; zero where the job has added nothing.
+        Those accumulators, `READ_LATENCY` cycles later; zero where the job has added nothing.
     """
 
     def __init__(self, config: CoreConfig):
@@ -78,8 +81,8 @@ class OutputAccumulator(wiring.Component):
                 "contexts": In(contexts_layout(config)),
                 "done": Out(CONTEXTS),
                 "read_ctx": In(1),
-                "read_row": In(range(config.rows)),
-                "read_word": In(range(config.output_beats(config.max_value_dim))),
+                "read_row": In(index_shape(config.rows)),
+                "read_word": In(index_shape(config.output_beats(config.max_value_dim))),
                 "elements": Out(data.ArrayLayout(signed(config.accumulator_bits), config.output_lanes)),
             }
         )
@@ -118,7 +121,8 @@ class OutputAccumulator(wiring.Component):
             m.d.sync += self.done[ctx].eq(writing.valid & writing.final & (writing.ctx == ctx))
 
         read_ctx = delayed(m, self.read_ctx, 1, "read_ctx")
-        read_row = delayed(m, self.read_row, 1, "read_row")
+        select_ctx = delayed(m, read_ctx, 1, "select_ctx")
+        select_row = delayed(m, self.read_row, 2, "select_row")
         row_words = []
         for i in range(config.rows):
             words = []
@@ -156,11 +160,14 @@ class OutputAccumulator(wiring.Component):
                 shifted.eq(shifting >> (coarse[i] << 3)),
                 written.eq(shifted + self.sums[i]),
             ]
-            row_words.append(Mux(read_ctx, words[1].as_value(), words[0].as_value()))
+            # A block RAM's output is late, so choosing among the rows has a cycle of its own.
+            row_word = Signal(word_shape, name=f"row_word{i}")
+            m.d.sync += row_word.eq(Mux(read_ctx, words[1].as_value(), words[0].as_value()))
+            row_words.append(row_word.as_value())
 
         selected = Signal(word_shape)
-        with m.If(touched.bit_select(read_ctx, 1)):
-            m.d.sync += selected.eq(Cat(row_words).word_select(read_row, word_shape.size))
+        with m.If(touched.bit_select(select_ctx, 1)):
+            m.d.sync += selected.eq(Cat(row_words).word_select(select_row, word_shape.size))
         with m.Else():
             m.d.sync += selected.eq(0)
         m.d.comb += self.elements.eq(selected)

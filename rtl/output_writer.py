@@ -7,11 +7,11 @@ from amaranth.lib.wiring import In, Out
 
 from golden import formats
 from golden.config import CoreConfig
-from rtl.bundles import CONTEXTS, by_context, contexts_layout, delayed
+from rtl.bundles import CONTEXTS, by_context, contexts_layout, delayed, index_shape
 from rtl.divider import DIVIDER_LATENCY, Divider
 from rtl.interfaces import PIECE_BITS, STATE_PIECES, Status, output_layout
+from rtl.output_accumulator import READ_LATENCY
 
-READ_LATENCY = 2
 OUTPUT_FIFO_DEPTH = 32
 """Covers the beats under way through the dividers, so that a ready consumer sees a beat every cycle."""
 
@@ -57,8 +57,8 @@ class OutputWriter(wiring.Component):
                 "totals": In(data.ArrayLayout(totals, CONTEXTS)),
                 "done": In(CONTEXTS),
                 "read_ctx": Out(1),
-                "read_row": Out(range(config.rows)),
-                "read_word": Out(range(config.output_beats(config.max_value_dim))),
+                "read_row": Out(index_shape(config.rows)),
+                "read_word": Out(index_shape(config.output_beats(config.max_value_dim))),
                 "elements": In(data.ArrayLayout(signed(config.accumulator_bits), config.output_lanes)),
                 "o": Out(stream.Signature(output_layout(config))),
                 "finished": Out(CONTEXTS),
@@ -75,11 +75,11 @@ class OutputWriter(wiring.Component):
         writing = Signal()
         rejected = Signal()
         emit_state = Signal()
-        last_row = Signal(range(config.rows))
-        last_word = Signal(range(config.output_beats(config.max_value_dim)))
+        last_row = Signal(index_shape(config.rows))
+        last_word = Signal(index_shape(config.output_beats(config.max_value_dim)))
         m.d.sync += waiting.eq(waiting | self.done)
 
-        last_lane = Signal(config.output_lanes.bit_length() - 1)
+        last_lane = Signal(index_shape(config.output_lanes))
         credits = Signal(range(OUTPUT_FIFO_DEPTH + 1), init=OUTPUT_FIFO_DEPTH)
         header = Signal()
         piece = Signal(range(STATE_PIECES))
@@ -118,14 +118,15 @@ class OutputWriter(wiring.Component):
                 header.eq(states),
                 last_row.eq(by_context(self.contexts, ctx, "last_row")),
                 last_word.eq(by_context(self.contexts, ctx, "last_output_word")),
-                last_lane.eq(by_context(self.contexts, ctx, "last_element")),
+                last_lane.eq(by_context(self.contexts, ctx, "last_element") % config.output_lanes),
                 piece.eq(0),
                 self.read_row.eq(0),
                 self.read_word.eq(0),
             ]
 
         # Lanes that hold an element, of the word being read.
-        lanes = Cat((self.read_word != last_word) | (last_lane >= lane) for lane in range(config.output_lanes))
+        within = [Const(1), *(last_lane >= lane for lane in range(1, config.output_lanes))]
+        lanes = Cat(within) | (self.read_word != last_word).replicate(config.output_lanes)
 
         read_begin = delayed(m, begin, READ_LATENCY, "read_begin")
         read_last = delayed(m, last, READ_LATENCY, "read_last")

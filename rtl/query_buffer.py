@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden import formats
 from golden.config import CoreConfig
-from rtl.bundles import CONTEXTS
+from rtl.bundles import CONTEXTS, index_shape
 
 
 def query_write_layout(config: CoreConfig) -> data.StructLayout:
@@ -16,8 +16,8 @@ def query_write_layout(config: CoreConfig) -> data.StructLayout:
         {
             "enable": 1,
             "ctx": 1,
-            "row": range(config.rows),
-            "beat": range(config.head_beats(config.max_head_dim)),
+            "row": index_shape(config.rows),
+            "beat": index_shape(config.head_beats(config.max_head_dim)),
             "elements": data.ArrayLayout(formats.DATA_BITS, config.lanes),
             "position": config.position_bits,
         }
@@ -55,7 +55,7 @@ class QueryBuffer(wiring.Component):
             {
                 "write": In(query_write_layout(config)),
                 "ctx": In(1),
-                "beat": In(range(beats)),
+                "beat": In(index_shape(beats)),
                 "elements": Out(data.ArrayLayout(row, config.rows)),
                 "positions": Out(data.ArrayLayout(positions, CONTEXTS)),
             }

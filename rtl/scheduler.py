@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.config import CoreConfig
-from rtl.bundles import CONTEXTS, by_context, column_layout, contexts_layout, pack_layout
+from rtl.bundles import CONTEXTS, by_context, column_layout, contexts_layout, index_shape, pack_layout
 from rtl.interfaces import ArrayUse, Status, key_layout
 from rtl.output_accumulator import value_beat_layout
 
@@ -38,8 +38,8 @@ class Scheduler(wiring.Component):
         Its context and number in the row; whether it is the row's first or last.
     column : Out
         The key, at its last beat.
-    key_early, key_late : Out
-        For each context, a pulse: its keys ended too early, or did not end.
+    key_early, key_late, key_timeout : Out
+        For each context, a pulse: its keys ended too early, did not end, stopped coming.
     slot_returned : In
         Slots given back in this cycle: by a dropped key, by the exponentials.
     end_taken : In
@@ -67,12 +67,13 @@ class Scheduler(wiring.Component):
                 "loaded": In(CONTEXTS),
                 "key_beat": Out(1),
                 "key_ctx": Out(1),
-                "key_word": Out(range(config.head_beats(config.max_head_dim))),
+                "key_word": Out(index_shape(config.head_beats(config.max_head_dim))),
                 "key_first": Out(1),
                 "key_last": Out(1),
                 "column": Out(column_layout(config)),
                 "key_early": Out(CONTEXTS),
                 "key_late": Out(CONTEXTS),
+                "key_timeout": Out(CONTEXTS),
                 "slot_returned": In(2),
                 "end_taken": In(1),
                 "pack_ready": In(1),
@@ -128,7 +129,7 @@ class Scheduler(wiring.Component):
         word = self.key_word
         slots = Signal(range(config.score_slots + 1), init=config.score_slots)
         ends_pending = Signal(range(ENDS_PENDING_MAX + 1))
-        spacing = Signal(range(config.rows_per_scaler))
+        spacing = Signal(index_shape(config.rows_per_scaler))
 
         rejected = by_context(self.contexts, ctx, "status") != Status.OK
         row_end = word == by_context(self.contexts, ctx, "last_head_beat")
@@ -138,34 +139,37 @@ class Scheduler(wiring.Component):
             ((word != 0) | (slots != 0)) & (ends_pending != ENDS_PENDING_MAX) & (~row_end | (spacing == 0))
         )
         permitted = active & clear_ahead & ~values_first
-        m.d.comb += self.k.ready.eq(discard | permitted)
-        taken = self.k.valid & permitted
+        expired = self._watch_keys(m, discard | permitted)
+        m.d.comb += self.k.ready.eq((discard | permitted) & ~expired)
+        taken = self.k.valid & permitted & ~expired
+        given_up = permitted & expired
 
         last = self.k.payload.last
         announced_end = row_end & (keys == by_context(self.contexts, ctx, "last_key"))
-        job_end = taken & (last | (announced_end & ~rejected))
-        column_end = taken & Mux(rejected, last, row_end | last)
+        job_end = given_up | (taken & (last | (announced_end & ~rejected)))
+        column_end = given_up | (taken & Mux(rejected, last, row_end | last))
         m.d.comb += [
-            self.key_beat.eq(taken & (~rejected | last)),
+            self.key_beat.eq(given_up | (taken & (~rejected | last))),
             self.key_first.eq(word == 0),
             self.key_last.eq(column_end),
             self.column.ctx.eq(ctx),
             self.column.index.eq(self.k.payload.index),
             self.column.first.eq(keys == 0),
             self.column.last.eq(job_end),
-            self.column.void.eq(rejected | ~row_end),
+            self.column.void.eq(rejected | ~row_end | given_up),
         ]
         with m.If(taken & ~rejected):
             m.d.sync += word.eq(word + 1)
         with m.If(column_end):
             m.d.sync += [word.eq(0), keys.eq(keys + 1)]
         with m.If(job_end):
-            m.d.sync += [keys.eq(0), ready.bit_select(ctx, 1).eq(0), ctx.eq(~ctx), discard.eq(~last)]
+            m.d.sync += [keys.eq(0), ready.bit_select(ctx, 1).eq(0), ctx.eq(~ctx), discard.eq(~given_up & ~last)]
             m.d.comb += [
-                self.key_early.bit_select(ctx, 1).eq(~rejected & ~announced_end),
-                self.key_late.bit_select(ctx, 1).eq(~rejected & ~last),
+                self.key_early.bit_select(ctx, 1).eq(~rejected & ~given_up & ~announced_end),
+                self.key_late.bit_select(ctx, 1).eq(~rejected & ~given_up & ~last),
+                self.key_timeout.bit_select(ctx, 1).eq(~rejected & given_up),
             ]
-        with m.If(discard & self.k.valid & last):
+        with m.If(discard & (expired | (self.k.valid & last))):
             m.d.sync += discard.eq(0)
         for n in range(CONTEXTS):
             with m.If(self.loaded[n]):
@@ -193,3 +197,19 @@ class Scheduler(wiring.Component):
             m.d.comb += self.use.eq(ArrayUse.WAIT_VALUE)
         with m.Else():
             m.d.comb += self.use.eq(ArrayUse.WAIT_SCORE)
+
+    def _watch_keys(self, m, ready):
+        """Return the signal that no key has come for `key_timeout` cycles in which one could have; `ready` ends it."""
+        timeout = self.config.key_timeout
+        expired = Signal()
+        if timeout:
+            waited = Signal(range(timeout))
+            starved = ready & ~self.k.valid & ~expired
+            m.d.sync += expired.eq(starved & (waited == timeout - 1))
+            with m.If(starved):
+                m.d.sync += waited.eq(waited + 1)
+            with m.Elif(ready):
+                m.d.sync += waited.eq(0)
+            with m.If(expired & ~ready):
+                m.d.sync += expired.eq(1)
+        return expired

@@ -30,8 +30,8 @@ class Statistics(wiring.Component):
         A judged key.
     closing : In
         It closes a pack that has keys.
-    key_early, key_late : In
-        For each context, a pulse: its keys ended too early, or did not end.
+    key_early, key_late, key_timeout : In
+        For each context, a pulse: its keys ended too early, did not end, stopped coming.
     use : In
         What the array does in this cycle.
     finished : In
@@ -55,6 +55,7 @@ class Statistics(wiring.Component):
                 "closing": In(1),
                 "key_early": In(CONTEXTS),
                 "key_late": In(CONTEXTS),
+                "key_timeout": In(CONTEXTS),
                 "use": In(ArrayUse),
                 "finished": In(CONTEXTS),
                 "stats": Out(stream.Signature(stats_layout(config))),
@@ -95,6 +96,8 @@ class Statistics(wiring.Component):
                 m.d.sync += statuses[n].eq(Status.KEY_EARLY)
             with m.If(self.key_late[n]):
                 m.d.sync += statuses[n].eq(Status.KEY_LATE)
+            with m.If(self.key_timeout[n]):
+                m.d.sync += statuses[n].eq(Status.KEY_TIMEOUT)
 
         cycles = Signal(data.ArrayLayout(CYCLE_BITS, len(ArrayUse)))
         reported = Signal.like(cycles)

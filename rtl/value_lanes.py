@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden import formats
 from golden.config import CoreConfig
-from rtl.bundles import by_context, contexts_layout
+from rtl.bundles import by_context, contexts_layout, index_shape
 from rtl.interfaces import value_layout
 from rtl.pack_buffer import pack_queue_depth
 
@@ -57,7 +57,7 @@ class ValueLanes(wiring.Component):
                 "expect_last": In(1),
                 "full": Out(1),
                 "fetch": In(1),
-                "word": In(range(config.value_beats(config.max_value_dim))),
+                "word": In(index_shape(config.value_beats(config.max_value_dim))),
                 "byte": In(range(config.lanes)),
                 "release": In(1),
                 "elements": Out(data.ArrayLayout(formats.DATA_BITS, config.lanes)),

@@ -61,7 +61,7 @@ class Source:
 
     def __init__(self, dut, name: str):
         self.name = name
-        self.queue: deque[int] = deque()
+        self.queue: deque[int | None] = deque()
         self._valid, self._ready = getattr(dut, f"{name}__valid"), getattr(dut, f"{name}__ready")
         self._payload = getattr(dut, f"{name}__payload")
         self._valid.value = 0
@@ -72,7 +72,7 @@ class Source:
     def step(self, stalled: bool) -> bool:
         """Drive one cycle; return whether a word is taken in it. A word once offered stays until it is taken."""
         if not self._holding:
-            offer = bool(self.queue) and not stalled
+            offer = bool(self.queue) and self.queue[0] is not None and not stalled
             if offer != self._driving:
                 self._valid.value = offer
                 self._driving = offer
@@ -170,6 +170,7 @@ class Bench:
             queues["q"].extend(stimulus.query)
             queues["state"].extend(stimulus.state)
             queues["k"].extend(stimulus.key)
+        silences = deque(n for n, stimulus in enumerate(stimuli) if None in stimulus.key)
         request_layout = interfaces.value_request_layout(self.config)
         wanted = 1 << request_layout["wanted"].offset
         job_end = 1 << request_layout["last"].offset
@@ -215,6 +216,9 @@ class Bench:
                         requests = []
                 else:
                     recording.records.append(word)
+                    if silences and silences[0] < len(recording.records):
+                        silences.popleft()
+                        queues["k"].popleft()
                     progress()
             assert cycle - last_move < IDLE_CYCLES_MAX, (
                 f"nothing moved for {IDLE_CYCLES_MAX} cycles; {self._standing()}"

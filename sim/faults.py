@@ -96,6 +96,15 @@ def _key_late(rng: np.random.Generator, config: CoreConfig, job: Job) -> Fault:
     return stimuli, Expectation(label, job, run_job(job, config.lanes), Status.KEY_LATE)
 
 
+def _key_timeout(rng: np.random.Generator, config: CoreConfig, job: Job) -> Fault:
+    stimuli = stimulus(job, config)
+    length = int(rng.integers(0, len(stimuli.key)))
+    label = f"silence after {length} beats of k"
+    stimuli.key = [*stimuli.key[:length], None]
+    keys = length // config.head_beats(job.head_dim)
+    return stimuli, Expectation(label, job, _of_first_keys(job, keys, config), Status.KEY_TIMEOUT)
+
+
 FAULTS: dict[str, Callable[[np.random.Generator, CoreConfig, Job], Fault]] = {
     "head_dim": _field("head_dim", Status.HEAD_DIM, lambda c: [0, c.max_head_dim + 1, 0xFFFF]),
     "value_dim": _field("value_dim", Status.VALUE_DIM, lambda c: [0, c.max_value_dim + 1, 0xFFFF]),
@@ -108,6 +117,7 @@ FAULTS: dict[str, Callable[[np.random.Generator, CoreConfig, Job], Fault]] = {
     "state_length": _state_length,
     "key_early": _key_early,
     "key_late": _key_late,
+    "key_timeout": _key_timeout,
 }
 """Each way in which a job can be wrong."""
 

@@ -30,14 +30,14 @@ def _int8(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     return np.clip(np.rint(rng.normal(0, rng.uniform(5, 60), size=shape)), -128, 127).astype(np.int8)
 
 
-def random_job(rng: np.random.Generator, config: CoreConfig, max_keys: int = 300) -> Job:
-    """Return a random job that `config` can hold, of at most `max_keys` keys."""
+def random_job(rng: np.random.Generator, config: CoreConfig, max_keys: int = 300, max_beats: int = 2000) -> Job:
+    """Return a random job that `config` can hold, of at most `max_keys` keys and `max_beats` beats of keys."""
     rows = int(rng.integers(1, config.rows + 1))
     head_dim = int(rng.integers(1, config.max_head_dim + 1))
     value_dim = int(rng.integers(1, config.max_value_dim + 1))
     if rng.random() < 0.4:
         head_dim, value_dim = min(config.lanes, config.max_head_dim), int(rng.integers(1, config.lanes + 1))
-    limit = min(max_keys, config.max_keys)
+    limit = min(max_keys, config.max_keys, max(1, max_beats // config.head_beats(head_dim)))
     keys = int(min(limit, 1 + rng.geometric(1 / rng.choice([3, 30, 150]))))
     span = int(rng.integers(keys, config.max_keys + 1)) if rng.random() < 0.3 else keys
     first = int(rng.integers(0, config.max_keys - span + 1)) if rng.random() < 0.3 else 0

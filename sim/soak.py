@@ -18,10 +18,25 @@ from sim.stimulus import stimulus
 CONFIGS: dict[str, CoreConfig] = {
     "tiny": PRESETS["tiny"],
     "one row": CoreConfig(
-        rows=1, lanes=8, max_head_dim=16, max_value_dim=40, max_keys=512, output_lanes=8, rows_per_scaler=1
+        rows=1,
+        lanes=8,
+        max_head_dim=8,
+        max_value_dim=40,
+        max_keys=512,
+        output_lanes=8,
+        rows_per_scaler=1,
+        key_timeout=4000,
     ),
     "few rows": CoreConfig(
-        rows=3, lanes=4, max_head_dim=20, max_value_dim=8, max_keys=1024, output_lanes=2, rows_per_scaler=1, tag_bits=3
+        rows=3,
+        lanes=4,
+        max_head_dim=20,
+        max_value_dim=8,
+        max_keys=1024,
+        output_lanes=2,
+        rows_per_scaler=1,
+        tag_bits=3,
+        key_timeout=3000,
     ),
     "unequal": CoreConfig(
         rows=6,
@@ -32,6 +47,7 @@ CONFIGS: dict[str, CoreConfig] = {
         output_lanes=4,
         rows_per_scaler=3,
         score_slots=64,
+        key_timeout=0,
     ),
     "small": PRESETS["small"],
     "default": PRESETS["default"],
@@ -40,12 +56,18 @@ CONFIGS: dict[str, CoreConfig] = {
 
 FAULT_SHARE = 0.15
 STALLS = (0.0, 0.1, 0.5, 0.8)
+TIMEOUT_MAX = 5000
+"""Longest timeout that a run waits for."""
+
+MAX_BEATS = 1500
+"""Beats of keys of a job that is not stalled; the more stalls, the shorter the jobs."""
 
 
-def _random_fault_or_job(rng: np.random.Generator, config: CoreConfig) -> Fault:
+def _random_fault_or_job(rng: np.random.Generator, config: CoreConfig, stall: float) -> Fault:
     if rng.random() < FAULT_SHARE:
-        return faulty_job(rng, config, str(rng.choice(list(FAULTS))))
-    job = random_job(rng, config, max_keys=int(rng.choice([20, 100, 400])))
+        kinds = [kind for kind in FAULTS if kind != "key_timeout" or 0 < config.key_timeout <= TIMEOUT_MAX]
+        return faulty_job(rng, config, str(rng.choice(kinds)))
+    job = random_job(rng, config, int(rng.choice([20, 100, 400])), int(MAX_BEATS * (1 - stall)))
     return stimulus(job, config), Expectation("job", job, run_job(job, config.lanes))
 
 
@@ -70,9 +92,10 @@ def random_run(seed: int, only: str | None = None) -> tuple[str, Batch]:
     chosen = str(rng.choice(list(CONFIGS)))
     name = only or chosen
     config = CONFIGS[name]
+    stall = float(rng.choice(STALLS))
     stimuli, expectations = [], []
     for n in range(int(rng.integers(1, 9))):
-        words, expectation = _random_fault_or_job(rng, config)
+        words, expectation = _random_fault_or_job(rng, config, stall)
         stimuli.append(words)
         expectations.append(
             Expectation(f"job {n} ({expectation.label})", expectation.job, expectation.result, expectation.status)
@@ -81,7 +104,7 @@ def random_run(seed: int, only: str | None = None) -> tuple[str, Batch]:
         f"seed {seed} on core '{name}'",
         stimuli,
         expectations,
-        stall=float(rng.choice(STALLS)),
+        stall=stall,
         latency=int(rng.choice([1, 2, 7, 60])),
         seed=seed,
     )

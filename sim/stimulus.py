@@ -22,15 +22,17 @@ class Stimulus:
     ----------
     fields : dict of str to int
         Fields of the job port.
-    query, key, state : list of int
-        Payloads of the q, k and state ports.
+    query, state : list of int
+        Payloads of the q and state ports.
+    key : list of int or None
+        Payloads of the k port; None is silence until the job's record has been taken.
     values : dict of int to list of int
         For each key index, the payloads of its value row.
     """
 
     fields: dict[str, int]
     query: list[int]
-    key: list[int]
+    key: list[int | None]
     state: list[int]
     values: dict[int, list[int]] = field(repr=False)
 

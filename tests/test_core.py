@@ -23,6 +23,7 @@ from sim.soak import CONFIGS, random_run, soak
 from sim.stimulus import stats_record, stimulus
 
 TINY = PRESETS["tiny"]
+IMPATIENT = replace(TINY, key_timeout=4000)
 RUNS_A_CORE = 40
 
 
@@ -58,14 +59,14 @@ def test_a_fault_is_answered_and_the_next_job_is_right(kind):
     rng = np.random.default_rng(3)
     stimuli, expectations = [], []
     for _ in range(6):
-        good = random_job(rng, TINY, 30)
+        good = random_job(rng, IMPATIENT, 30)
         for words, expectation in (
-            faulty_job(rng, TINY, kind),
-            (stimulus(good, TINY), Expectation("good job", good, run_job(good, TINY.lanes))),
+            faulty_job(rng, IMPATIENT, kind),
+            (stimulus(good, IMPATIENT), Expectation("good job", good, run_job(good, TINY.lanes))),
         ):
             stimuli.append(words)
             expectations.append(expectation)
-    simulate(TINY, [Batch(f"{kind}, stall {stall}", stimuli, expectations, stall=stall) for stall in (0.0, 0.4)])
+    simulate(IMPATIENT, [Batch(f"{kind}, stall {stall}", stimuli, expectations, stall=stall) for stall in (0.0, 0.4)])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (4, 1, 64, 64), (4, 300, 1, 1), (2, 9, 5, 3), (3, 64, 64, 1)])

@@ -14,9 +14,8 @@ from golden import formats
 from golden.config import CoreConfig
 from rtl.dot_array import sum_bits, tree_stages
 from rtl.exponential import EXPONENTIAL_STAGES
-from rtl.output_accumulator import OutputAccumulator
+from rtl.output_accumulator import READ_LATENCY, OutputAccumulator
 
-READ_LATENCY = 2
 EMPTY_PACK_CYCLES = 2
 """From taking one pack to an empty one that is ready: a cycle to accept it, a cycle to present it."""
 
@@ -96,7 +95,7 @@ class Schedule:
         return cycle + beats - 1
 
     def read(self, cycle: int, ctx: int, accumulator: np.ndarray) -> int:
-        """Read every word from a cycle on, what was written last at first; return the cycle after the last read."""
+        """Read every word from a cycle on, what was written last at first; return the cycle in which all are out."""
         lanes = self.config.output_lanes
         cycle = max(cycle, self.next_read)
         words = [(row, word) for row in range(len(accumulator)) for word in range(-(-accumulator.shape[1] // lanes))]
@@ -106,7 +105,7 @@ class Schedule:
             self.expected[cycle + READ_LATENCY] = (len(part), part)
             cycle += 1
         self.next_read = cycle
-        return cycle
+        return cycle + READ_LATENCY
 
     def check(self) -> None:
         """Run it all."""
