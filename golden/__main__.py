@@ -13,7 +13,7 @@ from golden.attention import attend
 from golden.capture import capture
 from golden.errors import InputError
 from golden.job import threshold_from_bits
-from golden.options import add_config_options, add_mask_options, config_of, count, mask_of
+from golden.options import add_config_options, add_mask_options, config_of, count, mask_of, natural
 from golden.reference import float_attention, max_abs_error, quantised_attention, snr_db
 from golden.tensors import AttentionTensors, load_attention, save_attention
 
@@ -86,12 +86,6 @@ def _attend(options: argparse.Namespace) -> None:
         )
 
 
-def _layer(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"it must be a whole number from 0 on, not {text}")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m golden", description="The core's arithmetic, bit for bit.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -99,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("capture", help="take the tensors of one attention layer from a model on disk")
     command.add_argument("--model", type=Path, required=True, metavar="DIR", help="a Hugging Face encoder or decoder")
     command.add_argument("--text", type=Path, required=True, metavar="FILE", help="UTF-8 text for the model to read")
-    command.add_argument("--layer", type=_layer, required=True, metavar="N", help="attention layer, counted from 0")
+    command.add_argument("--layer", type=natural, required=True, metavar="N", help="attention layer, counted from 0")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".npz file to write")
     command.add_argument("--tokens", type=count, metavar="N", help="cut the text after so many tokens")
     command.add_argument("--int8", action="store_true", help="write int8 and scales rather than float32")

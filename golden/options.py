@@ -32,8 +32,17 @@ def config_of(options: argparse.Namespace) -> CoreConfig:
 
 def count(text: str) -> int:
     """Return the whole number, 1 or more, that an option's value is; for ``type`` of `argparse`."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"it must be a whole number from 1 on, not {text}")
+    return _whole_number(text, 1)
+
+
+def natural(text: str) -> int:
+    """Return the whole number, 0 or more, that an option's value is; for ``type`` of `argparse`."""
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"it must be a whole number from {least} on, not {text}")
     return int(text)
 
 
