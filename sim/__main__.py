@@ -10,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from golden.errors import InputError
+from golden.files import require_writable
 from golden.job import threshold_from_bits
-from golden.options import add_config_options, add_mask_options, config_of, count, mask_of
+from golden.masks import Mask, MaskKind
+from golden.options import add_config_options, add_mask_options, config_of, count, mask_of, natural
+from golden.quantise import QuantisedAttention
 from golden.tensors import load_attention
 from sim.benchmark import run_benchmarks
-from sim.report import point, print_run, write_json, write_summary
+from sim.report import point, print_run, summary_files, write_json, write_summary
 from sim.runner import SimulationError
 from sim.simulate import simulate_layer
 from sim.soak import CONFIGS, soak
@@ -33,6 +36,15 @@ def _benches(options: argparse.Namespace) -> None:
         print(f"{BENCH_RUNS} random runs on core '{name}', faults and stalls among them: equal to golden, bit for bit")
 
 
+def _shape(attention: QuantisedAttention) -> dict[str, int]:
+    names = ("queries", "keys", "head_dim", "value_dim")
+    return {"heads": attention.query_heads, **{name: getattr(attention, name) for name in names}}
+
+
+def _mask_fields(mask: Mask) -> dict[str, bool | int | None]:
+    return {"causal": mask.kind != MaskKind.NONE, "window": mask.window or None}
+
+
 def _run(options: argparse.Namespace) -> None:
     if not 0 <= options.stall < 1:
         raise InputError(f"stall must be a probability from 0 to below 1, not {options.stall}")
@@ -40,11 +52,22 @@ def _run(options: argparse.Namespace) -> None:
     config = config_of(options)
     tensors = load_attention(options.input)
     attention, mask = tensors.quantise(options.subtract_key_mean), mask_of(options, tensors.mask)
+    if options.json:
+        require_writable(options.json)
     run = simulate_layer(attention, config, mask, tau, stall=options.stall, seed=options.seed, waves=options.waves)
     figures = point(options.tau, run)
     print_run(options.input.name, config, figures)
     if options.json:
-        write_json(options.json, {"config": config.to_dict(), "input": options.input.name, **figures})
+        origin = {
+            "config": config.to_dict(),
+            "input": options.input.name,
+            **_shape(attention),
+            **_mask_fields(mask),
+            "subtract_key_mean": options.subtract_key_mean,
+            "stall": options.stall,
+            "seed": options.seed,
+        }
+        write_json(options.json, {**origin, **figures})
 
 
 def _sweep(options: argparse.Namespace) -> None:
@@ -53,11 +76,11 @@ def _sweep(options: argparse.Namespace) -> None:
     config = config_of(options)
     tensors = load_attention(options.input)
     attention, mask = tensors.quantise(), mask_of(options, tensors.mask)
+    require_writable(*summary_files(options.output))
     points = []
     for tau, unit in zip(thresholds, units, strict=True):
         print(f"tau {'all' if tau is None else f'{tau:g}'}", file=sys.stderr, flush=True)
         points.append(point(tau, simulate_layer(attention, config, mask, unit)))
-    shapes = {"heads": attention.query_heads, "head_dim": attention.head_dim, "value_dim": attention.value_dim}
     lengths = []
     for length in (*(n for n in SHORT_LENGTHS if n < attention.keys), attention.keys):
         short = replace(
@@ -68,14 +91,12 @@ def _sweep(options: argparse.Namespace) -> None:
         )
         for tau in (None, SHORT_TAU):
             figures = point(tau, simulate_layer(short, config, mask, threshold_from_bits(tau)))
-            lengths.append({**figures, "keys": short.keys, "queries": short.queries, **shapes})
+            lengths.append({**figures, **_shape(short)})
     summary = {
         "config": config.to_dict(),
         "input": options.input.name,
-        "queries": attention.queries,
-        "keys": attention.keys,
-        "causal": bool(mask.kind),
-        **shapes,
+        **_shape(attention),
+        **_mask_fields(mask),
         "points": points,
         "lengths": lengths,
     }
@@ -96,7 +117,13 @@ def _soak(options: argparse.Namespace) -> None:
 
 def _add_input(command: argparse.ArgumentParser) -> None:
     add_config_options(command)
-    command.add_argument("--input", type=Path, required=True, metavar="FILE", help=".npz file with arrays q, k and v")
+    command.add_argument(
+        "--input",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=".npz file with arrays q, k and v: heads x length x dimension, float or int8",
+    )
     add_mask_options(command)
 
 
@@ -110,17 +137,34 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("run", help="stream anybody's tensors through the core")
     _add_input(command)
     command.add_argument("--subtract-key-mean", action="store_true", help="take the mean out of k before quantising")
-    command.add_argument("--tau", type=float, metavar="BITS", help="threshold; nothing is dropped by default")
-    command.add_argument("--stall", type=float, default=0.0, metavar="P", help="probability that a port is stalled")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the stalls")
+    command.add_argument(
+        "--tau", type=float, metavar="BITS", help="threshold, 1 or more; nothing is dropped by default"
+    )
+    command.add_argument(
+        "--stall",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="share of cycles in which a port is stalled; 0 if not given",
+    )
+    command.add_argument("--seed", type=natural, default=0, metavar="N", help="of the stalls; 0 if not given")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    command.add_argument("--waves", action="store_true", help="trace all signals")
+    command.add_argument("--waves", action="store_true", help="trace all signals into a .vcd, whose path is printed")
     command.set_defaults(run=_run)
 
     command = commands.add_parser("sweep", help="run an input once for each threshold")
     _add_input(command)
-    command.add_argument("--tau", type=float, nargs="+", metavar="BITS", default=[4, 6, 8, 10, 12], help="thresholds")
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="STEM", help="of .md, .csv and .json")
+    command.add_argument(
+        "--tau",
+        type=float,
+        nargs="+",
+        metavar="BITS",
+        default=[4, 6, 8, 10, 12],
+        help="thresholds, beside keeping all; 4 6 8 10 12 if not given",
+    )
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="STEM", help="files to write, without .md, .csv and .json"
+    )
     command.set_defaults(run=_sweep)
 
     command = commands.add_parser("bench", help="measure utilisation of prefill and decode")
@@ -128,15 +172,15 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_bench)
 
     command = commands.add_parser("soak", help="compare random runs, of jobs good and bad, with golden")
-    command.add_argument("--runs", type=count, default=100, metavar="N", help="how many")
-    command.add_argument("--seed", type=int, metavar="N", help="of the first run; a new one by default")
+    command.add_argument("--runs", type=count, default=100, metavar="N", help="how many; 100 if not given")
+    command.add_argument("--seed", type=natural, metavar="N", help="of the first run; a new one by default")
     command.add_argument("--core", choices=CONFIGS, help="only this core")
     command.set_defaults(run=_soak)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 when the core is wrong, 2 when the input is."""
+    """Run one command and return its exit code: 0, 1 when a simulation fails, 2 when the input is wrong."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -144,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except SimulationError as error:
-        print(f"the core differs: {error}", file=sys.stderr)
+        print(f"simulation failed: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -63,7 +63,7 @@ def run_benchmarks(config: CoreConfig) -> None:
     whole, short = _prefill_jobs(config, 512, 512), _prefill_jobs(config, 512, 64)
     decodes = {
         (rows, tau): _decode_jobs(config, rows, threshold_from_bits(tau))
-        for rows in (1, 8)
+        for rows in sorted({1, min(8, config.rows)})
         for tau in (None, DECODE_TAU)
     }
     lists = [whole, short, *decodes.values()]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from golden.config import CoreConfig
 from golden.errors import InputError
+from golden.files import write_text
 from sim.simulate import LayerRun
 
 COLUMNS = {
@@ -21,6 +24,8 @@ COLUMNS = {
     "utilisation": "utilisation",
     "value_bytes": "value bytes",
 }
+
+SUFFIXES = (".md", ".csv", ".json")
 
 
 def point(tau: float | None, run: LayerRun) -> dict[str, Any]:
@@ -78,23 +83,39 @@ def _cells(figures: dict[str, Any]) -> list[str]:
     return ["all" if value is None else format(value, formats.get(name, "")) for name, value in row.items()]
 
 
+def _finite(content: Any) -> Any:
+    """Return `content` with null for every number that JSON can't write: the SNR of an output without error."""
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path`, or raise InputError if that can't be done."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2) + "\n")
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror}") from error
+    """Write `content` to `path`, with null for infinite numbers, or raise InputError if that can't be done."""
+    write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def summary_files(stem: Path) -> tuple[Path, Path, Path]:
+    """Return the paths of the Markdown, CSV and JSON of a summary; `stem` may be one of them, and hold other dots."""
+    if not stem.name:
+        raise InputError(f"{stem} is a folder; a summary needs the name of its files, without .md, .csv and .json")
+    name = stem.stem if stem.suffix in SUFFIXES else stem.name
+    markdown, table, content = (stem.with_name(name + suffix) for suffix in SUFFIXES)
+    return markdown, table, content
 
 
 def write_summary(stem: Path, summary: dict[str, Any], points: Sequence[dict[str, Any]]) -> str:
     """Write `summary` as JSON, and its points as a table in Markdown and CSV; return the table."""
+    markdown, comma_separated, content = summary_files(stem)
     table = [list(COLUMNS.values()), ["---:"] * len(COLUMNS), *map(_cells, points)]
     text = "\n".join("| " + " | ".join(cells) + " |" for cells in table)
-    write_json(stem.with_suffix(".json"), summary)
-    stem.with_suffix(".md").write_text(text + "\n")
-    with stem.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(map(_row, points))
+    write_json(content, summary)
+    write_text(markdown, text + "\n")
+    lines = StringIO()
+    writer = csv.DictWriter(lines, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(_row, points))
+    write_text(comma_separated, lines.getvalue())
     return text

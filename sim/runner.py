@@ -23,6 +23,7 @@ from cocotb_tools.runner import get_runner
 import golden
 import rtl
 from golden.config import CoreConfig
+from golden.files import make_folder
 from rtl.tools import verilator_environment
 from rtl.verilog import TOP, generate
 
@@ -73,7 +74,7 @@ def build(config: CoreConfig, waves: bool = False) -> Path:
     done = folder / "built"
     if done.exists():
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with (folder / "lock").open("w") as lock:
         # Another process may be building the same one.
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -115,7 +116,7 @@ def run_bench(module: str, config: CoreConfig, work: object, steps: int, waves: 
     steps : int
         How often the bench calls `report_progress` until it is done.
     waves : bool
-        Trace all signals into ``dump.vcd`` of the run's folder, whose path is printed.
+        Trace all signals into ``dump.vcd`` of the run's folder, whose path is printed, also when a test fails.
 
     Returns
     -------
@@ -144,14 +145,14 @@ def run_bench(module: str, config: CoreConfig, work: object, steps: int, waves: 
             log_file=run / "run.log",
             waves=waves,
         )
+    if waves and (run / "dump.vcd").exists():
+        print(f"waves: {run / 'dump.vcd'}")
     failure = _first_failure(results)
     if failure is not None:
         raise SimulationError(f"{failure} (log: {run / 'run.log'})")
     result = run / "result.pickle"
     answer = pickle.loads(result.read_bytes()) if result.exists() else None
-    if waves:
-        print(f"waves: {run / 'dump.vcd'}")
-    else:
+    if not waves:
         shutil.rmtree(run)
     return answer
 
@@ -174,12 +175,13 @@ def _first_failure(results: Path) -> str | None:
 def _progress(file: Path, steps: int) -> Iterator[None]:
     """Show how many of `steps` are done, on stderr: a running count on a terminal, else a line now and then."""
     terminal = sys.stderr.isatty()
+    start, end = ("\r", "") if terminal else ("", "\n")
     done = Event()
 
     def show() -> None:
         while not done.wait(1 if terminal else 30):
             count = file.stat().st_size if file.exists() else 0
-            print(f"\rsimulating: {count} of {steps} jobs", end="" if terminal else "\n", file=sys.stderr, flush=True)
+            print(f"{start}simulating: {count} of {steps} jobs", end=end, file=sys.stderr, flush=True)
         if terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,21 +28,25 @@ class Expectation:
         What golden says of the keys that count; None for a job that must be rejected.
     status : Status
         What the statistics must report.
+    rows : sequence of str, optional
+        Names of the job's rows in messages, their numbers alone by default.
     """
 
     label: str
     job: Job
     result: JobResult | None
     status: Status = Status.OK
+    rows: Sequence[str] = ()
 
 
-def _differences(name: str, expected: np.ndarray, seen: np.ndarray) -> list[str]:
+def _differences(name: str, expected: np.ndarray, seen: np.ndarray, rows: Sequence[str]) -> list[str]:
     """Return a line for the first element in which two arrays differ, and how many do."""
     where = np.argwhere(expected != seen)
     if not len(where):
         return []
     first = tuple(int(n) for n in where[0])
-    place = ", ".join(f"{axis} {n}" for axis, n in zip(("row", "element"), first, strict=False))
+    place = f"row {first[0]}" + (f" ({rows[first[0]]})" if rows else "")
+    place += f", element {first[1]}" if len(first) > 1 else ""
     return [f"{name} {place}: expected {expected[first]}, saw {seen[first]} ({len(where)} differ)"]
 
 
@@ -61,13 +66,13 @@ def _check_packet(expectation: Expectation, words: list[int], config: CoreConfig
         return [f"the packet has {len(words)} beats, expected {length}"]
     if not job.emit_state:
         output = output_from_words(words, job.rows, job.value_dim, config)
-        return _differences("output", result.output, output)
+        return _differences("output", result.output, output, expectation.rows)
     state = state_from_words(words, job.rows, job.value_dim, config)
-    return (
-        _differences("maximum", result.state.maximum, state.maximum)
-        + _differences("total", result.state.total, state.total)
-        + _differences("accumulator", result.state.accumulator, state.accumulator)
-    )
+    return [
+        line
+        for name in ("maximum", "total", "accumulator")
+        for line in _differences(name, getattr(result.state, name), getattr(state, name), expectation.rows)
+    ]
 
 
 def _check_record(expectation: Expectation, word: int, config: CoreConfig) -> list[str]:
@@ -93,6 +98,13 @@ def _check_record(expectation: Expectation, word: int, config: CoreConfig) -> li
     ]
 
 
+def _check_requests(wanted: list[int], asked: list[int]) -> list[str]:
+    if len(asked) != len(wanted):
+        return [f"values of {len(asked)} keys were asked for, expected {len(wanted)}"]
+    wrong = [pair for pair in zip(asked, wanted, strict=True) if pair[0] != pair[1]]
+    return ["the value of key {} was asked for in the place of that of key {}".format(*wrong[0])] if wrong else []
+
+
 def check(expectations: list[Expectation], recording: Recording, config: CoreConfig) -> list[str]:
     """Return a line for each thing that differs from what golden says; an empty list if the core is right."""
     counts = {
@@ -110,7 +122,6 @@ def check(expectations: list[Expectation], recording: Recording, config: CoreCon
         wanted = [] if result is None else [int(expectation.job.indices[j]) for j in np.flatnonzero(result.survivors)]
         found = _check_packet(expectation, recording.packets[n], config)
         found += _check_record(expectation, recording.records[n], config)
-        if recording.requests[n] != wanted:
-            found.append(f"values of {len(recording.requests[n])} keys were asked for, expected {len(wanted)}")
+        found += _check_requests(wanted, recording.requests[n])
         problems += [f"{expectation.label}: {line}" for line in found]
     return problems

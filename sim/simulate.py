@@ -46,7 +46,6 @@ def batch_of(
     config: CoreConfig,
     jobs: Sequence[Job],
     label: str,
-    labels: Sequence[str] | None = None,
     results: Sequence[JobResult] | None = None,
     **options: float,
 ) -> Batch:
@@ -59,17 +58,14 @@ def batch_of(
     jobs : sequence of Job
         The jobs.
     label : str
-        Names the batch.
-    labels : sequence of str, optional
-        Names of the jobs, by default their number.
+        Names the batch; its jobs are named by their number.
     results : sequence of JobResult, optional
         What golden says of them, computed by default.
     **options
         ``stall``, ``latency`` and ``seed`` of `Batch`.
     """
-    labels = labels or [f"job {n}" for n in range(len(jobs))]
     results = results or [run_job(job, config.lanes) for job in jobs]
-    expectations = [Expectation(*pair) for pair in zip(labels, jobs, results, strict=True)]
+    expectations = [Expectation(f"job {n}", *pair) for n, pair in enumerate(zip(jobs, results, strict=True))]
     return Batch(label, [stimulus(job, config) for job in jobs], expectations, **options)
 
 
@@ -139,10 +135,12 @@ class LayerRun:
     max_error: float
 
 
-def _label(planned: PlannedJob) -> str:
-    heads = sorted({int(head) for head in planned.query_head})
-    rows = f"queries {planned.query_index.min()} to {planned.query_index.max()}"
-    return f"head {', '.join(map(str, heads))} {rows}"
+def _expectation(planned: PlannedJob, result: JobResult) -> Expectation:
+    """Return what a job of a layer must give, it and its rows named by head and query."""
+    heads = ", ".join(map(str, np.unique(planned.query_head)))
+    label = f"head {heads} queries {planned.query_index.min()} to {planned.query_index.max()}"
+    rows = [f"head {h}, query {q}" for h, q in zip(planned.query_head, planned.query_index, strict=True)]
+    return Expectation(label, planned.job, result, rows=rows)
 
 
 def simulate_layer(
@@ -181,8 +179,8 @@ def simulate_layer(
     """
     result = attend(attention, config, mask, tau)
     jobs = [planned.job for planned in result.plan]
-    labels = [_label(planned) for planned in result.plan]
-    batch = batch_of(config, jobs, "layer", labels, result.results, stall=stall, seed=seed)
+    expectations = [_expectation(*pair) for pair in zip(result.plan, result.results, strict=True)]
+    batch = Batch("layer", [stimulus(job, config) for job in jobs], expectations, stall=stall, seed=seed)
     (recording,) = simulate(config, [batch], waves)
     exact = quantised_attention(attention, mask)
     return LayerRun(
