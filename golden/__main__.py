@@ -13,7 +13,7 @@ from golden.attention import attend
 from golden.capture import capture
 from golden.errors import InputError
 from golden.job import threshold_from_bits
-from golden.options import add_config_options, add_mask_options, config_of, count, mask_of, natural
+from golden.options import add_config_options, add_mask_options, config_of, count, mask_of, natural, run_command
 from golden.reference import float_attention, max_abs_error, quantised_attention, snr_db
 from golden.tensors import AttentionTensors, load_attention, save_attention
 
@@ -118,13 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or 2 after one sentence on what was wrong with the input."""
-    options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(_parser(), arguments)
 
 
 if __name__ == "__main__":

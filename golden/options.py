@@ -1,11 +1,14 @@
-"""Options that several commands share: which core, and which mask."""
+"""What the commands share: options for the core and the mask, and how a command ends."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import fields
 
 from golden.config import PRESETS, CoreConfig, preset
+from golden.errors import InputError
 from golden.masks import Mask
 
 
@@ -57,3 +60,16 @@ def mask_of(options: argparse.Namespace, default: Mask) -> Mask:
     if options.causal is None and options.window is None:
         return default
     return Mask.of(bool(options.causal), options.window)
+
+
+def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    """Run the command that `arguments` choose, the ``run`` of its parser's defaults, and return its exit code.
+
+    The code is what ``run`` returns, 0 if that is nothing, and 2 after one sentence on what was wrong with the input.
+    """
+    try:
+        options = parser.parse_args(arguments)
+        return options.run(options) or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from golden.config import PRESETS
 from golden.errors import InputError
-from golden.options import count
+from golden.options import count, run_command
 from perf_model.bench import run_benchmark
 from perf_model.energy import load_energy_table
 from perf_model.estimate import describe, estimate, table
@@ -128,13 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or 2 after one sentence on what was wrong with the input."""
-    try:
-        options = _parser().parse_args(arguments)
-        options.run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(_parser(), arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from golden.config import PRESETS
 from golden.errors import InputError
 from golden.files import require_writable, write_text
-from golden.options import add_config_options, config_of, count, natural
+from golden.options import add_config_options, config_of, count, natural, run_command
 from rtl.lint import lint
 from rtl.synth import SynthesisError, synthesise
 from rtl.verilog import describe, generate
@@ -52,10 +52,17 @@ def _synth(options: argparse.Namespace) -> int:
     return 0
 
 
+def _run(options: argparse.Namespace) -> int:
+    options.build = options.build or Path("build") / options.command
+    commands = {"generate": _generate, "lint": _lint, "synth": _synth}
+    return commands[options.command](options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m rtl", description="Write the Verilog of a core, and a JSON beside it."
     )
+    parser.set_defaults(run=_run)
     add_config_options(parser)
     parser.add_argument(
         "command",
@@ -86,14 +93,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 when a check fails, 2 when the input is wrong."""
-    options = _parser().parse_args(arguments)
-    options.build = options.build or Path("build") / options.command
-    commands = {"generate": _generate, "lint": _lint, "synth": _synth}
     try:
-        return commands[options.command](options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return run_command(_parser(), arguments)
     except SynthesisError as error:
         print(f"synthesis failed: {error}", file=sys.stderr)
         return 1

@@ -13,7 +13,7 @@ from golden.errors import InputError
 from golden.files import require_writable
 from golden.job import threshold_from_bits
 from golden.masks import Mask, MaskKind
-from golden.options import add_config_options, add_mask_options, config_of, count, mask_of, natural
+from golden.options import add_config_options, add_mask_options, config_of, count, mask_of, natural, run_command
 from golden.quantise import QuantisedAttention
 from golden.tensors import load_attention
 from sim.benchmark import run_benchmarks
@@ -180,17 +180,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 when a simulation fails, 2 when the input is wrong."""
-    options = _parser().parse_args(arguments)
+    """Run one command and return its exit code: 0, 1 when the core is wrong, 2 when the input is."""
     try:
-        options.run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return run_command(_parser(), arguments)
     except SimulationError as error:
-        print(f"simulation failed: {error}", file=sys.stderr)
+        print(f"the core differs: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -20,5 +19,8 @@ def test_every_data_file_is_packaged(package: str):
         for path in sorted((ROOT / package).rglob("*"))
         if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
     ]
-    left_out = [name for name in data if not any(fnmatch(name, pattern) for pattern in patterns)]
+    packaged = {
+        path.relative_to(ROOT / package).as_posix() for pattern in patterns for path in (ROOT / package).glob(pattern)
+    }
+    left_out = [name for name in data if name not in packaged]
     assert not left_out, f"package-data in pyproject.toml matches none of {left_out}"
