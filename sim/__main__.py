@@ -180,11 +180,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 when the core is wrong, 2 when the input is."""
+    """Run one command and return its exit code: 0, 1 when a simulation fails, 2 when the input is wrong."""
     try:
         return run_command(_parser(), arguments)
     except SimulationError as error:
-        print(f"the core differs: {error}", file=sys.stderr)
+        print(f"simulation failed: {error}", file=sys.stderr)
         return 1
 
 

@@ -18,7 +18,8 @@ from golden.config import CoreConfig
 from golden.state import PartialState, normalise
 from rtl.divider import DIVIDER_LATENCY
 from rtl.interfaces import STATE_PIECES, Status
-from rtl.output_writer import OUTPUT_FIFO_DEPTH, READ_LATENCY, OutputWriter
+from rtl.output_accumulator import READ_LATENCY
+from rtl.output_writer import OUTPUT_FIFO_DEPTH, OutputWriter
 from sim.stimulus import state_words
 
 FIFO_LATENCY = 2
@@ -139,6 +140,9 @@ def random_written(seed: int, count: int) -> list[Written]:
     jobs = []
     for tag in range(count):
         state = states(rng, int(rng.integers(1, 4)), int(rng.integers(1, 17)))
+        if tag % 2:
+            # The first row is then one that saw keys.
+            state = PartialState(state.maximum[::-1], state.total[::-1], state.accumulator[::-1])
         jobs.append(Written(state, tag % 3 == 1, tag % 5 == 3, 1000 + tag))
     return jobs
 

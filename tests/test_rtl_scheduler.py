@@ -17,17 +17,8 @@ from rtl.scheduler import ENDS_PENDING_MAX, Scheduler
 
 CONFIG = CoreConfig(rows=4, lanes=4, max_head_dim=16, max_value_dim=16, max_keys=64, rows_per_scaler=1)
 KEY_FIELDS = ("key_ctx", "key_word", "key_first", "key_last")
-OUTPUTS = (
-    *KEY_FIELDS,
-    "key_beat",
-    "key_early",
-    "key_late",
-    "pack_take",
-    "value_beat",
-    "values_release",
-    "use",
-    "column",
-)
+ENDS = ("key_early", "key_late", "key_timeout")
+OUTPUTS = (*KEY_FIELDS, *ENDS, "key_beat", "column", "pack_take", "value_beat", "values_release", "use")
 Inputs = Callable[[int, list[dict[str, Any]]], Ports]
 
 
@@ -102,7 +93,7 @@ def test_a_beat_of_k_every_cycle_across_jobs(beats: int):
     expected = [(0, 2 * key, int(key == 0), int(key == 4), 0) for key in range(5)]
     expected += [(1, 1 + 2 * key, int(key == 0), int(key == 2), 0) for key in range(3)]
     assert columns(log) == expected
-    assert all(entry["key_early"] == entry["key_late"] == 0 for entry in log)
+    assert all(entry[name] == 0 for entry in log for name in ENDS)
 
 
 def test_a_context_is_used_again_once_it_is_loaded_again():
@@ -319,6 +310,84 @@ def test_the_keys_of_a_rejected_job_are_discarded(last_head_beat: int):
         [ArrayUse.WAIT_QUERY] + [ArrayUse.WAIT_KEY] * 5 + [ArrayUse.QK] * 5 + [ArrayUse.WAIT_QUERY] * 9
     )
     assert not any(entry["key_early"] or entry["key_late"] for entry in log)
+
+
+TIMEOUT = 20
+IMPATIENT = CoreConfig(rows=4, lanes=4, max_head_dim=16, max_keys=64, rows_per_scaler=1, key_timeout=TIMEOUT)
+
+
+def ends(log: list[dict[str, Any]]) -> dict[int, tuple[int, ...]]:
+    """Return how keys were said to have ended, by cycle, as (early, late, timeout)."""
+    return {cycle: end for cycle, entry in enumerate(log) if any(end := tuple(entry[name] for name in ENDS))}
+
+
+@pytest.mark.parametrize(("sent", "column"), [(0, (0, 0, 1, 1, 1)), (1, (0, 0, 1, 1, 1)), (3, (0, 2, 0, 1, 1))])
+def test_keys_that_stop_coming(sent: int, column: tuple[int, ...]):
+    """After as many cycles without a beat as the core was ready for, a void column ends the job; the next is good."""
+    beats = 2
+    contexts = [context(IMPATIENT, 4 * beats, 1, 4, 5), context(IMPATIENT, 4, 1, 4, 2)]
+    words = key_words(5, beats)[:sent]
+    silent = 1 + sent if sent else 0
+    given_up = 1 + sent + TIMEOUT
+
+    def stall(cycle: int) -> bool:
+        return silent <= cycle < given_up + 10
+
+    log = run(contexts, words + key_words(2, 1, first=7), given_up + 20, returning, stall, IMPATIENT)
+    assert ends(log) == {given_up: (0, 0, 1)}
+    seen = columns(log)
+    # The index of a void column is whatever k carries.
+    assert [(*entry[:1], *entry[2:]) for entry in seen[sent // beats : -2]] == [(column[0], *column[2:])]
+    assert seen[-2:] == [(1, 7, 1, 0, 0), (1, 9, 0, 1, 0)]
+    assert key_cycles(log) == [*range(1, 1 + sent), given_up, given_up + 10, given_up + 11]
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_key_in_the_last_cycle_of_the_timeout_is_in_time(late: int):
+    contexts = [context(IMPATIENT, 4, 1, 4, 3)] * 2
+    period = TIMEOUT + late
+    log = run(contexts, key_words(3, 1), 60, returning, lambda cycle: (cycle - 1) % period != 0, IMPATIENT)
+    assert bool(ends(log)) == bool(late)
+
+
+def test_cycles_in_which_no_key_could_be_taken_do_not_count():
+    """Here those of P V, which go on for longer than the timeout."""
+    contexts = [context(IMPATIENT, 4, 16, 4, 3)] * 2
+
+    def inputs(cycle: int, log: list[dict[str, Any]]) -> Ports:
+        return dict(returning(cycle, log)) | {"pack_ready": int(cycle < 40), "pack": pack(4), "values_ready": 1}
+
+    log = run(contexts, [], 80, inputs, config=IMPATIENT)
+    busy = len(value_beats(log))
+    assert busy == 48
+    assert ends(log) == {busy + TIMEOUT: (0, 0, 1)}
+
+
+def test_a_core_without_timeout_waits():
+    config = CoreConfig(rows=4, lanes=4, max_head_dim=16, max_keys=64, rows_per_scaler=1, key_timeout=0)
+    contexts = [context(config, 4, 1, 4, 1)] * 2
+    log = run(contexts, key_words(1, 1) * 2, 120, returning, until(100), config)
+    assert key_cycles(log) == [100, 101]
+    assert ends(log) == {}
+
+
+def test_discarding_ends_with_the_timeout_too():
+    """Of a job whose keys did not end, and of a rejected one, which gives its single void column then."""
+    contexts = [context(IMPATIENT, 4, 1, 4, 2), context(IMPATIENT, 4, 1, 4, 2, status=int(Status.KEYS))]
+    words = [word | {"last": 0} for word in key_words(4, 1)]
+
+    def inputs(cycle: int, log: list[dict[str, Any]]) -> Ports:
+        return dict(returning(cycle, log)) | {"loaded": {0: 3, 60: 1}.get(cycle, 0)}
+
+    def stall(cycle: int) -> bool:
+        return 5 <= cycle < 61
+
+    log = run(contexts, words + key_words(2, 1), 70, inputs, stall, IMPATIENT)
+    # The last beat discarded is in cycle 4; the rejected job begins when discarding has been given up.
+    given_up = 5 + TIMEOUT + 1 + TIMEOUT
+    assert ends(log) == {2: (0, 1, 0)}
+    assert key_cycles(log) == [1, 2, given_up, 61, 62]
+    assert [entry[-2:] for entry in columns(log)] == [(0, 0), (1, 0), (1, 1), (0, 0), (1, 0)]
 
 
 def test_slots_and_ends_are_counted_over_every_kind_of_end():

@@ -134,8 +134,10 @@ VOID = {"column": {"first": 1, "last": 1, "void": 1}}
         ({}, Status.OK),
         ({"key_early": 1}, Status.KEY_EARLY),
         ({"key_late": 1}, Status.KEY_LATE),
+        ({"key_timeout": 1}, Status.KEY_TIMEOUT),
         ({"key_early": 2}, Status.OK),
         ({"key_late": 2}, Status.OK),
+        ({"key_timeout": 2}, Status.OK),
     ],
     ids=str,
 )
