@@ -322,8 +322,12 @@ def ends(log: list[dict[str, Any]]) -> dict[int, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(("sent", "column"), [(0, (0, 0, 1, 1, 1)), (1, (0, 0, 1, 1, 1)), (3, (0, 2, 0, 1, 1))])
-def test_keys_that_stop_coming(sent: int, column: tuple[int, ...]):
-    """After as many cycles without a beat as the core was ready for, a void column ends the job; the next is good."""
+@pytest.mark.parametrize("pause", [0, 10])
+def test_keys_that_stop_coming(sent: int, column: tuple[int, ...], pause: int):
+    """After as many cycles without a beat as the core was ready for, a void column ends the job; the next is good.
+
+    A beat that comes in just that cycle is the next job's.
+    """
     beats = 2
     contexts = [context(IMPATIENT, 4 * beats, 1, 4, 5), context(IMPATIENT, 4, 1, 4, 2)]
     words = key_words(5, beats)[:sent]
@@ -331,7 +335,7 @@ def test_keys_that_stop_coming(sent: int, column: tuple[int, ...]):
     given_up = 1 + sent + TIMEOUT
 
     def stall(cycle: int) -> bool:
-        return silent <= cycle < given_up + 10
+        return silent <= cycle < given_up + pause
 
     log = run(contexts, words + key_words(2, 1, first=7), given_up + 20, returning, stall, IMPATIENT)
     assert ends(log) == {given_up: (0, 0, 1)}
@@ -339,7 +343,10 @@ def test_keys_that_stop_coming(sent: int, column: tuple[int, ...]):
     # The index of a void column is whatever k carries.
     assert [(*entry[:1], *entry[2:]) for entry in seen[sent // beats : -2]] == [(column[0], *column[2:])]
     assert seen[-2:] == [(1, 7, 1, 0, 0), (1, 9, 0, 1, 0)]
-    assert key_cycles(log) == [*range(1, 1 + sent), given_up, given_up + 10, given_up + 11]
+    following = given_up + max(pause, 1)
+    assert key_cycles(log) == [*range(1, 1 + sent), given_up, following, following + 1]
+    taken = [cycle for cycle, entry in enumerate(log) if entry["taken"]]
+    assert taken == [*range(1, 1 + sent), following, following + 1]
 
 
 @pytest.mark.parametrize("late", [0, 1])
