@@ -370,6 +370,18 @@ def test_cycles_in_which_no_key_could_be_taken_do_not_count():
     assert ends(log) == {busy + TIMEOUT: (0, 0, 1)}
 
 
+def test_giving_up_waits_for_the_array():
+    contexts = [context(IMPATIENT, 4, 4, 4, 3)] * 2
+    expired = 1 + TIMEOUT
+
+    def inputs(cycle: int, log: list[dict[str, Any]]) -> Ports:
+        return dict(returning(cycle, log)) | {"pack_ready": int(cycle == expired), "pack": pack(4), "values_ready": 1}
+
+    log = run(contexts, [], 40, inputs, config=IMPATIENT)
+    assert sorted(value_beats(log)) == [expired + u for u in range(4)]
+    assert ends(log) == {expired + 4: (0, 0, 1)}
+
+
 def test_a_core_without_timeout_waits():
     config = CoreConfig(rows=4, lanes=4, max_head_dim=16, max_keys=64, rows_per_scaler=1, key_timeout=0)
     contexts = [context(config, 4, 1, 4, 1)] * 2
