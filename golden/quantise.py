@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -125,6 +125,10 @@ class QuantisedAttention:
     def positions(self) -> np.ndarray:
         """Position of every query for the mask, int64, shape (queries,): see `golden.masks.query_positions`."""
         return query_positions(self.queries, self.keys)
+
+    def first(self, length: int) -> QuantisedAttention:
+        """Return the layer of the first `length` queries and keys, quantised as they are."""
+        return replace(self, query=self.query[:, :length], key=self.key[:, :length], value=self.value[:, :length])
 
     def score_scale(self, kv_head: int) -> ScoreScale:
         """Return the factor from an integer score of `kv_head` to a base-2 logit in units of ``2**-FRACTION_BITS``."""

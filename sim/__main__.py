@@ -6,7 +6,6 @@ import argparse
 import secrets
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from golden.errors import InputError
@@ -19,7 +18,7 @@ from golden.tensors import load_attention
 from sim.benchmark import run_benchmarks
 from sim.report import point, print_run, summary_files, write_json, write_summary
 from sim.runner import SimulationError
-from sim.simulate import simulate_layer
+from sim.simulate import simulate_layers
 from sim.soak import CONFIGS, soak
 
 BENCH_CORES = ("tiny", "small")
@@ -54,7 +53,9 @@ def _run(options: argparse.Namespace) -> None:
     attention, mask = tensors.quantise(options.subtract_key_mean), mask_of(options, tensors.mask)
     if options.json:
         require_writable(options.json)
-    run = simulate_layer(attention, config, mask, tau, stall=options.stall, seed=options.seed, waves=options.waves)
+    (run,) = simulate_layers(
+        [(attention, tau)], config, mask, stall=options.stall, seed=options.seed, waves=options.waves
+    )
     figures = point(options.tau, run)
     print_run(options.input.name, config, figures)
     if options.json:
@@ -71,34 +72,26 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    thresholds = [None, *options.tau]
-    units = [threshold_from_bits(tau) for tau in thresholds]
+    units = {tau: threshold_from_bits(tau) for tau in (None, *options.tau, SHORT_TAU)}
     config = config_of(options)
     tensors = load_attention(options.input)
     attention, mask = tensors.quantise(), mask_of(options, tensors.mask)
     require_writable(*summary_files(options.output))
-    points = []
-    for tau, unit in zip(thresholds, units, strict=True):
-        print(f"tau {'all' if tau is None else f'{tau:g}'}", file=sys.stderr, flush=True)
-        points.append(point(tau, simulate_layer(attention, config, mask, unit)))
-    lengths = []
-    for length in (*(n for n in SHORT_LENGTHS if n < attention.keys), attention.keys):
-        short = replace(
-            attention,
-            query=attention.query[:, :length],
-            key=attention.key[:, :length],
-            value=attention.value[:, :length],
-        )
-        for tau in (None, SHORT_TAU):
-            figures = point(tau, simulate_layer(short, config, mask, threshold_from_bits(tau)))
-            lengths.append({**figures, **_shape(short)})
+    # Every threshold at the full length, and two thresholds at every length, in one simulation.
+    full = attention.keys
+    lengths = [(length, tau) for length in (*SHORT_LENGTHS, full) if length <= full for tau in (None, SHORT_TAU)]
+    wanted = dict.fromkeys([(full, tau) for tau in (None, *options.tau)] + lengths)
+    layers = [(attention.first(length), units[tau]) for length, tau in wanted]
+    runs = simulate_layers(layers, config, mask)
+    figures = {key: point(key[1], run) for key, run in zip(wanted, runs, strict=True)}
+    points = [figures[full, tau] for tau in (None, *options.tau)]
     summary = {
         "config": config.to_dict(),
         "input": options.input.name,
         **_shape(attention),
         **_mask_fields(mask),
         "points": points,
-        "lengths": lengths,
+        "lengths": [{**figures[length, tau], **_shape(attention.first(length))} for length, tau in lengths],
     }
     print(write_summary(options.output, summary, points))
 

@@ -28,6 +28,7 @@ from rtl.tools import verilator_environment
 from rtl.verilog import TOP, generate
 
 BUILD_ROOT = Path("build/sim")
+PUBLIC = Path(__file__).parent / "public.vlt"
 WORK_VARIABLE = "LEAN_ATTENTION_WORK"
 """Environment variable with the path of the work that a test bench is given."""
 
@@ -54,6 +55,7 @@ def _fingerprint(config: CoreConfig, waves: bool) -> str:
     """Return what identifies a simulator: the configuration, the sources of the hardware and the tools' versions."""
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     digest.update(f"{waves} {version('amaranth')} {version('verilator')} {version('cocotb')}".encode())
+    digest.update(PUBLIC.read_bytes())
     for package in (golden, rtl):
         for source in sorted(Path(package.__file__).parent.glob("*.py")):
             digest.update(source.read_bytes())
@@ -91,10 +93,10 @@ def _build(config: CoreConfig, folder: Path, waves: bool) -> None:
     try:
         with _tools():
             get_runner("verilator").build(
-                sources=[source],
+                sources=[source, PUBLIC],
                 hdl_toplevel=TOP,
                 build_dir=folder,
-                build_args=["-Wno-fatal", "-Wno-lint", "--output-split", "2000", "-CFLAGS", "-O1"],
+                build_args=["--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "--output-split", "2000", "-CFLAGS", "-O1"],
                 waves=waves,
                 log_file=log,
             )

@@ -143,49 +143,57 @@ def _expectation(planned: PlannedJob, result: JobResult) -> Expectation:
     return Expectation(label, planned.job, result, rows=rows)
 
 
-def simulate_layer(
-    attention: QuantisedAttention,
+def simulate_layers(
+    layers: Sequence[tuple[QuantisedAttention, int]],
     config: CoreConfig,
     mask: Mask,
-    tau: int,
     *,
     stall: float = 0.0,
     seed: int = 0,
     waves: bool = False,
-) -> LayerRun:
-    """Stream a whole layer through the simulated core.
+) -> list[LayerRun]:
+    """Stream whole layers through the simulated core, each from reset.
 
     Parameters
     ----------
-    attention : QuantisedAttention
-        The layer.
+    layers : sequence of tuple
+        Layers, and the threshold of each in logit units.
     config : CoreConfig
         The core.
     mask : Mask
-        Its mask.
-    tau : int
-        Threshold in logit units.
+        Their mask.
     stall, seed : float, int
         Probability that a port is stalled in a cycle, and the seed of the stalls.
     waves : bool
         Trace all signals.
 
+    Returns
+    -------
+    list of LayerRun
+        One a layer.
+
     Raises
     ------
     InputError
-        If the core can't hold the layer.
+        If the core can't hold a layer.
     SimulationError
         If the core and golden differ.
     """
-    result = attend(attention, config, mask, tau)
-    jobs = [planned.job for planned in result.plan]
-    expectations = [_expectation(*pair) for pair in zip(result.plan, result.results, strict=True)]
-    batch = Batch("layer", [stimulus(job, config) for job in jobs], expectations, stall=stall, seed=seed)
-    (recording,) = simulate(config, [batch], waves)
-    exact = quantised_attention(attention, mask)
+    attended = [attend(attention, config, mask, tau) for attention, tau in layers]
+    batches = []
+    for n, result in enumerate(attended):
+        words = [stimulus(planned.job, config) for planned in result.plan]
+        expectations = [_expectation(*pair) for pair in zip(result.plan, result.results, strict=True)]
+        batches.append(Batch(f"layer {n}", words, expectations, stall=stall, seed=seed))
+    recordings = simulate(config, batches, waves)
+    return [_layer_run(config, mask, *pair) for pair in zip(attended, recordings, strict=True)]
+
+
+def _layer_run(config: CoreConfig, mask: Mask, result: AttentionResult, recording: Recording) -> LayerRun:
+    exact = quantised_attention(result.attention, mask)
     return LayerRun(
         result,
-        Measurement.of(config, jobs, result.results, recording),
+        Measurement.of(config, [planned.job for planned in result.plan], result.results, recording),
         snr_db(exact, result.real_output),
         max_abs_error(exact, result.real_output),
     )
