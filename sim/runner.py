@@ -28,6 +28,7 @@ from rtl.tools import verilator_environment
 from rtl.verilog import TOP, generate
 
 BUILD_ROOT = Path("build/sim")
+BUILD_OPTIONS = ["--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "--output-split", "2000", "-CFLAGS", "-O1"]
 PUBLIC = Path(__file__).parent / "public.vlt"
 WORK_VARIABLE = "LEAN_ATTENTION_WORK"
 """Environment variable with the path of the work that a test bench is given."""
@@ -96,7 +97,7 @@ def _build(config: CoreConfig, folder: Path, waves: bool) -> None:
                 sources=[source, PUBLIC],
                 hdl_toplevel=TOP,
                 build_dir=folder,
-                build_args=["--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "--output-split", "2000", "-CFLAGS", "-O1"],
+                build_args=BUILD_OPTIONS,
                 waves=waves,
                 log_file=log,
             )

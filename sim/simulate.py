@@ -184,7 +184,8 @@ def simulate_layers(
     for n, result in enumerate(attended):
         words = [stimulus(planned.job, config) for planned in result.plan]
         expectations = [_expectation(*pair) for pair in zip(result.plan, result.results, strict=True)]
-        batches.append(Batch(f"layer {n}", words, expectations, stall=stall, seed=seed))
+        label = f"layer {n}" if len(layers) > 1 else "layer"
+        batches.append(Batch(label, words, expectations, stall=stall, seed=seed))
     recordings = simulate(config, batches, waves)
     return [_layer_run(config, mask, *pair) for pair in zip(attended, recordings, strict=True)]
 
