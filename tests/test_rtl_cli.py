@@ -258,6 +258,14 @@ def test_the_lint_of_a_core_is_clean(tiny_verilog, tmp_path, monkeypatch):
     assert (folder / f"{TOP}.v").read_text() == tiny_verilog
 
 
+def test_the_lint_of_a_core_with_single_rows_beats_and_words_is_clean(tmp_path):
+    """No signal is left without bits, which Verilog does not have."""
+    config = CoreConfig(
+        rows=1, lanes=4, max_head_dim=4, max_value_dim=4, output_lanes=4, rows_per_scaler=1, max_keys=16
+    )
+    assert rtl.lint.lint(config, tmp_path) == ""
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
