@@ -231,6 +231,7 @@ def energy_breakdown(summary: Summary, hardware: Hardware | None = None) -> Figu
                 )
             axes.set_ylim(0, bottom.max() * 1.08)
             axes.set_xlabel("threshold tau (bits), and keys that survive")
+            axes.tick_params(axis="x", labelsize=8)
             axes.grid(axis="x", visible=False)
         panels[0].set_ylabel("energy of the core (µJ a layer)")
         panels[1].set_ylabel("energy with DRAM (µJ a layer)")

@@ -43,7 +43,8 @@ def random_job(rng: np.random.Generator, config: CoreConfig, max_keys: int = 300
     first = int(rng.integers(0, config.max_keys - span + 1)) if rng.random() < 0.3 else 0
     indices = first + np.sort(rng.choice(span, size=keys, replace=False)).astype(np.int64)
     kind = MaskKind(int(rng.integers(3)))
-    mask = Mask(kind, int(rng.integers(1, 2 * keys + 2)) if kind == MaskKind.WINDOW else 0)
+    window = int(rng.integers(1, min(2 * keys + 1, config.max_keys) + 1))
+    mask = Mask(kind, window if kind == MaskKind.WINDOW else 0)
     low, high = max(0, first - 10), min(config.max_keys, first + span + 10)
     positions = rng.integers(low, high, size=rows).astype(np.int64)
     tau = (

@@ -79,7 +79,7 @@ def _row(figures: dict[str, Any]) -> dict[str, Any]:
 def _cells(figures: dict[str, Any]) -> list[str]:
     """Return a table row as text."""
     row = _row(figures)
-    formats = {"snr_db": ".1f", "max_error": ".3g", "survivors": ".1%", "utilisation": ".1%"}
+    formats = {"tau": "g", "snr_db": ".1f", "max_error": ".3g", "survivors": ".1%", "utilisation": ".1%"}
     return ["all" if value is None else format(value, formats.get(name, "")) for name, value in row.items()]
 
 
