@@ -298,6 +298,17 @@ def test_values_go_on_while_keys_are_discarded():
     assert [cycle for cycle, entry in enumerate(log) if entry["taken"]] == list(range(1, 13))
 
 
+def test_discarding_waits_for_keys_whatever_else_is_short():
+    """Here two ends have not left yet, so no new key could be begun."""
+    contexts = [context(CONFIG, 4, 1, 4, 1)] * 2
+    words = key_words(2, 1) + key_words(4, 1)
+    log = run(contexts, words, 8, lambda cycle, log: {"loaded": 3 if cycle == 0 else 0})
+    discarding = [ArrayUse.WAIT_KEY]
+    assert uses(log) == (
+        [ArrayUse.WAIT_QUERY, ArrayUse.QK, *discarding, ArrayUse.QK, *discarding * 3, ArrayUse.WAIT_QUERY]
+    )
+
+
 @pytest.mark.parametrize("last_head_beat", [0, 3])
 def test_the_keys_of_a_rejected_job_are_discarded(last_head_beat: int):
     """They are taken up to their last beat, which gives a single void column, however many were announced."""
@@ -410,7 +421,7 @@ def test_discarding_ends_with_the_timeout_too():
 
 
 def test_slots_and_ends_are_counted_over_every_kind_of_end():
-    """Random jobs, good, cut, overlong and rejected, for longer than any leak of slots or ends would allow."""
+    """Random jobs, good, cut, overlong and rejected; after them every slot is free, and no more than there are."""
     rng = np.random.default_rng(0)
     jobs = [(int(rng.integers(1, 9)), int(rng.integers(4)), int(rng.integers(1, 9))) for _ in range(60)]
     beats = 2
@@ -440,7 +451,19 @@ def test_slots_and_ends_are_counted_over_every_kind_of_end():
             ended += returned >> 1
             void += bench.get("key_last") and column["void"]
             await bench.tick()
-        answer.append(void)
+        contexts[ended % 2] = context(CONFIG, 4 * beats, 1, 4, 60)
+        bench.set({"contexts": list(contexts)})
+        source.words += key_words(60, beats)
+        begun = 0
+        for cycle in range(300):
+            returning_last = {"slot_returned": 1, "end_taken": 1, "loaded": 1 << ended % 2}
+            bench.pulse(returning_last if cycle == 0 else {})
+            source.step()
+            begun += bench.get("key_beat") and bench.get("key_first")
+            await bench.tick()
+        answer.extend([void, begun])
 
     simulate(Scheduler(CONFIG), process)
-    assert answer[0] > 15
+    void, begun = answer
+    assert void > 15
+    assert begun == CONFIG.score_slots
