@@ -94,7 +94,8 @@ class OutputAccumulator(wiring.Component):
         word_shape = data.ArrayLayout(signed(config.accumulator_bits), config.output_lanes)
 
         pack_deltas = Signal.like(self.deltas)
-        with m.If(self.beat.valid & self.beat.first):
+        # An empty pack may follow before the beats of the one before have read theirs.
+        with m.If(self.beat.valid & self.beat.first & ~self.beat.null):
             m.d.sync += pack_deltas.eq(self.deltas)
 
         # The read is issued so that the shifted accumulator meets its sum.

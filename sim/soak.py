@@ -49,6 +49,13 @@ CONFIGS: dict[str, CoreConfig] = {
         score_slots=64,
         key_timeout=0,
     ),
+    "long rows": CoreConfig(
+        rows=2,
+        lanes=32,
+        max_value_dim=32,
+        output_lanes=16,
+        score_slots=128,
+    ),
     "small": PRESETS["small"],
     "default": PRESETS["default"],
 }
