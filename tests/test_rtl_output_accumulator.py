@@ -124,10 +124,13 @@ def run_jobs(config: CoreConfig, jobs: list[JobPieces], gap: int) -> None:
     """Run jobs in both contexts in turn, their packs `gap` cycles later than they could be."""
     schedule = Schedule(config)
     free = [0, 0]
+    ready = 0
     for n, pieces in enumerate(jobs):
         ctx = n % 2
-        schedule.clear(free[ctx], ctx, pieces.job.state is not None)
-        ready = free[ctx] + 1
+        # One loader fills both contexts, one after the other.
+        start = max(free[ctx], ready)
+        schedule.clear(start, ctx, pieces.job.state is not None)
+        ready = start + 1
         if pieces.job.state is not None:
             ready = schedule.load(ready, ctx, pieces.start.accumulator)
         for pack in pieces.packs:
