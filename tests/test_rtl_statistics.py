@@ -49,7 +49,7 @@ def test_records_of_random_jobs(stall: Stall):
         sinks.append(sink)
         contexts, totals = [{}, {}], [[], []]
         job = key = held = 0
-        finish_at: dict[int, int] = {}
+        finishing: list[int] = []
         started = -1
         while len(sink.words) < len(jobs):
             inputs: dict[str, Any] = {"use": ArrayUse(int(rng.integers(len(ArrayUse))))}
@@ -71,15 +71,16 @@ def test_records_of_random_jobs(stall: Stall):
                 held = 0 if closes else held
                 key += 1
                 if last:
-                    finish_at[bench.cycle + 1 + int(rng.integers(3))] = job
+                    finishing.append(bench.cycle + 1 + int(rng.integers(3)))
                     job, key = job + 1, 0
             elif rng.random() < 0.5:
                 # What is not valid must not count, in either context.
                 unseen = verdict(jobs[0], int(rng.integers(2)), 0, CONFIG)
                 inputs["verdict"] = unseen | {"keep": int(rng.integers(2)), "allowed": 7, "saturated": 7}
-            if bench.cycle in finish_at or (finish_at and min(finish_at) < bench.cycle):
-                inputs["finished"] = 1 << finish_at.pop(min(finish_at)) % 2
+            if finishing and finishing[0] <= bench.cycle:
+                inputs["finished"] = 1 << len(finished) % 2
                 finished.append(bench.cycle)
+                finishing.pop(0)
             bench.pulse(inputs)
             taken = sink.step()
             freed.append((int(taken), bench.get("context_free")))
