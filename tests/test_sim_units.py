@@ -591,7 +591,7 @@ def test_a_summary_is_a_table_in_three_formats(tmp_path):
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| all | 49.3 | 0.00123 | 98.8% | 12345 | 87.7% | 678 |",
         "| 4.5 | 49.3 | 0.00123 | 50.0% | 12345 | 87.7% | 9 |",
-        "| 12.0 | inf | 0.00123 | 98.8% | 12345 | 87.7% | 678 |",
+        "| 12 | inf | 0.00123 | 98.8% | 12345 | 87.7% | 678 |",
     ]
     assert (tmp_path / "new" / "x.md").read_text() == text + "\n"
     assert (tmp_path / "new" / "x.csv").read_bytes().decode().split("\n") == [
