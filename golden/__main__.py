@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from golden.attention import attend
 from golden.capture import capture
 from golden.errors import InputError
-from golden.job import threshold_from_bits
+from golden.fast import attend
 from golden.options import add_config_options, add_mask_options, config_of, count, mask_of, natural, run_command
 from golden.reference import float_attention, max_abs_error, quantised_attention, snr_db
 from golden.tensors import AttentionTensors, load_attention, save_attention
+from golden.threshold import Threshold
 
 
 def _capture(options: argparse.Namespace) -> None:
@@ -62,7 +62,7 @@ def _info(options: argparse.Namespace) -> None:
 
 def _attend(options: argparse.Namespace) -> None:
     thresholds = [None, *options.tau]
-    units = [threshold_from_bits(tau) for tau in thresholds]
+    units = [Threshold.of(tau) for tau in thresholds]
     config = config_of(options)
     tensors = load_attention(options.file)
     attention = tensors.quantise(options.subtract_key_mean)

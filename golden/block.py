@@ -21,6 +21,10 @@ _SCORE_MIN = formats.SCORE_MIN
 _KEEP_ALL = formats.TAU_KEEP_ALL
 _DELTA_MAX = formats.DELTA_MAX
 _PLACES_MAX = formats.PROBABILITY_BITS + 1
+_SHIFT_MAX = formats.DELTA_MAX
+_MASS_PLACES = formats.MASS_FRACTION_BITS - formats.CHORD_BITS
+_CHORD_ONE = 1 << formats.CHORD_BITS
+_CHORD_GAP = formats.CHORD_GAP
 _NONE = int(MaskKind.NONE)
 _WINDOW = int(MaskKind.WINDOW)
 
@@ -55,6 +59,20 @@ def _close_pack(
 
 
 @njit(cache=True)
+def mass_above(distance: int, epsilon_shift: int) -> int:
+    """Return an upper bound of a weight, in units of ``2**-(MASS_FRACTION_BITS + epsilon_shift)``."""
+    chord = (_CHORD_ONE - (distance & _FRACTION_MASK)) << (_MASS_PLACES + epsilon_shift)
+    return -(-chord >> min(distance >> _FRACTION_BITS, _SHIFT_MAX))
+
+
+@njit(cache=True)
+def mass_below(distance: int) -> int:
+    """Return a lower bound of a weight, in units of ``2**-MASS_FRACTION_BITS``."""
+    chord = (_CHORD_ONE - _CHORD_GAP - (distance & _FRACTION_MASK)) << _MASS_PLACES
+    return chord >> min(distance >> _FRACTION_BITS, _SHIFT_MAX)
+
+
+@njit(cache=True)
 def _stream_keys(
     query: np.ndarray,
     positions: np.ndarray,
@@ -64,6 +82,7 @@ def _stream_keys(
     multiplier: int,
     shift: int,
     tau: int,
+    epsilon_shift: int,
     mask_kind: int,
     window: int,
     lanes: int,
@@ -80,7 +99,10 @@ def _stream_keys(
     pack_logits = np.empty((rows, lanes), dtype=np.int64)
     pack_allowed = np.empty((rows, lanes), dtype=np.bool_)
     x = np.empty(rows, dtype=np.int64)
+    distance = np.empty(rows, dtype=np.int64)
     allowed = np.empty(rows, dtype=np.bool_)
+    kept_mass = np.zeros(rows, dtype=np.int64)
+    dropped_mass = np.zeros(rows, dtype=np.int64)
     filled = packs = saturated = 0
     for j in range(len(key)):
         keep = False
@@ -95,8 +117,23 @@ def _stream_keys(
             rounded = ((2 * score * multiplier >> shift) + 1) >> 1
             x[i] = min(max(rounded, _SCORE_MIN), _SCORE_MAX)
             saturated += x[i] != rounded
-            running[i] = max(running[i], (x[i] + _FRACTION_MASK) >> _FRACTION_BITS)
-            keep |= tau == _KEEP_ALL or (running[i] << _FRACTION_BITS) - x[i] <= tau
+            before = running[i]
+            running[i] = max(before, (x[i] + _FRACTION_MASK) >> _FRACTION_BITS)
+            distance[i] = (running[i] << _FRACTION_BITS) - x[i]
+            keep |= tau == _KEEP_ALL or distance[i] <= tau
+            if epsilon_shift:
+                growth = min(running[i] - before, _SHIFT_MAX)
+                kept_mass[i] >>= growth
+                dropped_mass[i] = -(-dropped_mass[i] >> growth)
+                keep |= dropped_mass[i] + mass_above(distance[i], epsilon_shift) > kept_mass[i]
+        if epsilon_shift:
+            for i in range(rows):
+                if not allowed[i]:
+                    continue
+                if keep:
+                    kept_mass[i] += mass_below(distance[i])
+                else:
+                    dropped_mass[i] += mass_above(distance[i], epsilon_shift)
         survivors[j] = keep
         if not keep:
             dropped += allowed
@@ -141,7 +178,8 @@ def run_job(job: Job, lanes: int) -> JobResult:
         job.value,
         job.scale.multiplier,
         job.scale.shift,
-        job.tau,
+        job.threshold.tau,
+        job.threshold.epsilon_shift,
         int(job.mask.kind),
         job.mask.window,
         lanes,

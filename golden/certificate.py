@@ -15,6 +15,8 @@ With l' the larger of the two, the dropped share of all the weight is at most ``
 keys is the mean of the dropped keys' values and the kept keys' values in these shares, so dropping moves no element of
 the output by more than twice the share times the largest magnitude in V. Rounding of probabilities and outputs comes
 on top: it is there without dropping as well.
+
+An error-bounded threshold (`golden.threshold`) bounds the share by itself, and the smaller of the two bounds holds.
 """
 
 from __future__ import annotations
@@ -42,10 +44,21 @@ class Certificate:
         Upper bound D of the weight of the dropped keys, float64, shape (rows,).
     kept : numpy.ndarray
         Kept keys that the row may attend to, int64, shape (rows,).
+    largest_loss : float
+        Bound of the dropped share that an error-bounded threshold gives, 1 without one.
     """
 
     dropped_weight: np.ndarray
     kept: np.ndarray
+    largest_loss: float = 1.0
+
+    @classmethod
+    def counted(
+        cls, dropped: np.ndarray, attendable: np.ndarray, tau: np.ndarray | int, largest_loss: float
+    ) -> Certificate:
+        """Return the certificate of rows that dropped `dropped` of `attendable` keys at `tau`, arrays of any shape."""
+        lightest = np.exp2(formats.PROBABILITY_BITS - np.asarray(tau) / (1 << formats.FRACTION_BITS))
+        return cls(dropped * lightest, attendable - dropped, largest_loss)
 
     @classmethod
     def of(cls, job: Job, result: JobResult, before: Certificate | None = None) -> Certificate:
@@ -68,13 +81,14 @@ class Certificate:
         if before is None and job.state is not None and job.state.total.any():
             raise InputError("the job starts from a state, so its certificate needs the one of that state")
         attendable = job.mask.allowed(job.positions, job.indices).sum(axis=1)
-        lightest = 2.0 ** (formats.PROBABILITY_BITS - job.tau / (1 << formats.FRACTION_BITS))
-        own = cls(result.dropped * lightest, attendable - result.dropped)
+        own = cls.counted(result.dropped, attendable, job.threshold.tau, job.threshold.largest_loss)
         return own if before is None else before + own
 
     def __add__(self, other: Certificate) -> Certificate:
         """Return the certificate over the keys of both."""
-        return Certificate(self.dropped_weight + other.dropped_weight, self.kept + other.kept)
+        # Shares of disjoint keys that are each at most so much of their own sum are so together.
+        largest_loss = max(self.largest_loss, other.largest_loss)
+        return Certificate(self.dropped_weight + other.dropped_weight, self.kept + other.kept, largest_loss)
 
     def dropped_share(self, total: np.ndarray) -> np.ndarray:
         """Return the bound of the share of the exact softmax that was dropped.
@@ -91,7 +105,7 @@ class Certificate:
         """
         kept_weight = np.maximum(total - _EXCESS * self.kept, formats.PROBABILITY_ONE / 2)
         share: np.ndarray = self.dropped_weight / (kept_weight + self.dropped_weight)
-        return share
+        return np.asarray(np.minimum(share, np.where(self.dropped_weight > 0, self.largest_loss, 0)))
 
     def output_error(self, total: np.ndarray, value: np.ndarray) -> np.ndarray:
         """Return the bound of what dropping changes in any output element.

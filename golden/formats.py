@@ -38,6 +38,31 @@ TAU_MIN = 1 << FRACTION_BITS
 TAU_KEEP_ALL = (1 << TAU_BITS) - 1
 """The threshold that drops no key which some row may attend to."""
 
+TAU_START = 8 << FRACTION_BITS
+"""Threshold of the first block when only a target share is given."""
+
+TAU_MAX_CONTROLLED = (PROBABILITY_BITS + 2) << FRACTION_BITS
+"""Largest threshold that the controller goes to: a key further away has no weight in any row."""
+
+TARGET_BITS = 16
+"""Fraction bits of a target share of surviving keys."""
+
+GAIN_BITS = 7
+"""Gain of the controller: a share that is off by 1 moves tau by up to ``2**7`` units."""
+
+EPSILON_SHIFT_BITS = 4
+EPSILON_SHIFT_MAX = (1 << EPSILON_SHIFT_BITS) - 1
+"""Largest e of the error bound ``2**-e``; 0 stands for no bound."""
+
+MASS_FRACTION_BITS = 16
+"""Fraction bits of a row's kept mass, in units of ``2**m``; its dropped mass has e more."""
+
+CHORD_BITS = FRACTION_BITS + 1
+"""Fraction bits of the chord ``1 - f / 2`` that bounds ``2**-f`` from above for 0 <= f <= 1."""
+
+CHORD_GAP = 6
+"""In units of ``2**-CHORD_BITS``, more than the chord is ever above ``2**-f``: chord less gap bounds it from below."""
+
 MAXIMUM_BITS = SCORE_BITS - FRACTION_BITS + 1
 """Signed width of a running integer maximum: the ceiling of any logit, and `NO_MAXIMUM`."""
 

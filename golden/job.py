@@ -11,6 +11,7 @@ from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.masks import Mask, MaskKind
 from golden.state import PartialState
+from golden.threshold import Threshold
 
 
 @dataclass(frozen=True)
@@ -59,23 +60,6 @@ class ScoreScale:
         return self.multiplier / 2.0**self.shift
 
 
-def threshold_from_bits(tau: float | None) -> int:
-    """Return the integer threshold of `tau` base-2 logits; None keeps every key.
-
-    Raises
-    ------
-    InputError
-        If `tau` is not a number in the range of the format.
-    """
-    if tau is None:
-        return formats.TAU_KEEP_ALL
-    unit = 1 << formats.FRACTION_BITS
-    largest = (formats.TAU_KEEP_ALL - 1) / unit
-    if not (np.isfinite(tau) and formats.TAU_MIN / unit <= tau <= largest):
-        raise InputError(f"tau must be from {formats.TAU_MIN / unit} to {largest} bits, not {tau}")
-    return round(tau * unit)
-
-
 def _require(array: np.ndarray, name: str, shape: tuple[int, ...], dtype: type) -> None:
     if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
@@ -100,8 +84,9 @@ class Job:
         int8, shape (keys, value_dim).
     scale : ScoreScale
         From score to logit.
-    tau : int
-        Threshold in logit units, at least `formats.TAU_MIN`; `formats.TAU_KEEP_ALL` drops nothing.
+    threshold : Threshold
+        Which keys are dropped; none by default. A job's tau is fixed: moving it towards a target, from job to job, is
+        for whoever makes the jobs.
     mask : Mask
         Which keys a row may attend to.
     state : PartialState, optional
@@ -123,7 +108,7 @@ class Job:
     indices: np.ndarray
     value: np.ndarray
     scale: ScoreScale
-    tau: int = formats.TAU_KEEP_ALL
+    threshold: Threshold = field(default_factory=Threshold)
     mask: Mask = field(default_factory=Mask)
     state: PartialState | None = None
     emit_state: bool = False
@@ -143,8 +128,6 @@ class Job:
             raise InputError(f"a job needs at least one row, key and element, not {(rows, keys, head_dim, value_dim)}")
         if np.any(np.diff(self.indices) <= 0):
             raise InputError("key indices must rise")
-        if not formats.TAU_MIN <= self.tau <= formats.TAU_KEEP_ALL:
-            raise InputError(f"tau must be from {formats.TAU_MIN} to {formats.TAU_KEEP_ALL}, not {self.tau}")
         if self.state is not None and self.state.accumulator.shape != (rows, value_dim):
             shape = self.state.accumulator.shape
             raise InputError(f"a state for this job has accumulators of shape {(rows, value_dim)}, not {shape}")

@@ -73,6 +73,28 @@ class Mask:
             return behind >= 0
         return (behind >= 0) & (behind < self.window)
 
+    def bounds(self, positions: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the range of keys that each row may attend to, as numbers within rising `indices`.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            First key, and the one after the last; int64, shape (rows,). They are equal where there is none.
+        """
+        positions = np.asarray(positions, dtype=np.int64)
+        if self.kind == MaskKind.NONE:
+            return np.zeros(len(positions), np.int64), np.full(len(positions), len(indices), np.int64)
+        last = np.searchsorted(indices, positions, side="right")
+        if self.kind == MaskKind.CAUSAL:
+            return np.zeros(len(positions), np.int64), last
+        return np.searchsorted(indices, positions - self.window, side="right"), last
+
+    def visible(self, positions: np.ndarray, indices: np.ndarray) -> slice:
+        """Return the range from the first to the last key that any row sees; the first key when there is none."""
+        first, end = self.bounds(positions, indices)
+        seen = first < end
+        return slice(int(first[seen].min()), int(end[seen].max())) if seen.any() else slice(0, 1)
+
 
 def query_positions(queries: int, keys: int) -> np.ndarray:
     """Return the positions of a head's query rows when nothing else is said.

@@ -7,11 +7,73 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden import formats
+from golden.block_mask import BlockMask
 from golden.config import CoreConfig
+from golden.errors import InputError
 from golden.job import Job
 from golden.masks import Mask
 from golden.quantise import QuantisedAttention
+from golden.threshold import Threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """How the rows of a kv head are cut into blocks, which is the same for every kv head of a layer.
+
+    The rows of a kv head are the queries of all the query heads of its group, position by position, so that rows which
+    share a block see nearly the same keys.
+
+    Parameters
+    ----------
+    query_index, head_offset : numpy.ndarray
+        Query and query head within the group of every row, int64, shape (rows,).
+    positions : numpy.ndarray
+        Position of every row, int64, shape (rows,).
+    rows : list of slice
+        The rows of each block.
+    visible : list of slice
+        Of the layer's keys, each block's from the first to the last that some row may attend to by the mask; the first
+        key if there is none.
+    streamed : numpy.ndarray, optional
+        bool, shape (kv_heads, blocks, keys): which keys a block mask lets through. None without one: all of `visible`.
+    """
+
+    query_index: np.ndarray
+    head_offset: np.ndarray
+    positions: np.ndarray
+    rows: list[slice]
+    visible: list[slice]
+    streamed: np.ndarray | None
+
+    @classmethod
+    def of(
+        cls, attention: QuantisedAttention, config: CoreConfig, mask: Mask, block_mask: BlockMask | None = None
+    ) -> Blocks:
+        """Cut the rows of `attention` into blocks of ``config.rows``.
+
+        Raises
+        ------
+        InputError
+            If `block_mask` is not for such a layer, or leaves a block without a key.
+        """
+        group = attention.group
+        query_index = np.repeat(np.arange(attention.queries, dtype=np.int64), group)
+        head_offset = np.tile(np.arange(group, dtype=np.int64), attention.queries)
+        positions = attention.positions[query_index]
+        rows = [slice(first, first + config.rows) for first in range(0, len(positions), config.rows)]
+        visible = [mask.visible(positions[block], attention.indices) for block in rows]
+        streamed = None
+        if block_mask is not None:
+            block_mask.check(attention.kv_heads, attention.positions, attention.indices)
+            streamed = np.stack([block_mask.streamed(positions[block], attention.indices) for block in rows], axis=1)
+            for block, keys in zip(rows, visible, strict=True):
+                within = streamed[:, block.start // config.rows]
+                within[:, : keys.start] = within[:, keys.stop :] = False
+                for kv_head in np.flatnonzero(~within.any(axis=1)):
+                    first, last = positions[block][[0, -1]]
+                    where = f"kv head {kv_head}, positions {first} to {last}"
+                    raise InputError(f"the block mask leaves {where} without a key that they may attend to")
+        return cls(query_index, head_offset, positions, rows, visible, streamed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,24 +96,32 @@ class PlannedJob:
     query_index: np.ndarray
 
 
-def _visible_keys(mask: Mask, positions: np.ndarray, indices: np.ndarray) -> slice:
-    """Return the range from the first to the last key that any row sees; the first key when there is none."""
-    seen = np.flatnonzero(mask.allowed(positions, indices).any(axis=0))
-    return slice(int(seen[0]), int(seen[-1]) + 1) if len(seen) else slice(0, 1)
+def check_layer(attention: QuantisedAttention, config: CoreConfig, mask: Mask) -> None:
+    """Raise InputError if `config` can't hold the jobs of `attention`."""
+    bounds = (
+        ("head_dim", attention.head_dim, config.max_head_dim),
+        ("value_dim", attention.value_dim, config.max_value_dim),
+        ("keys", attention.keys, config.max_keys),
+        ("largest key index", int(attention.indices[-1]), config.max_keys - 1),
+        ("largest row position", int(attention.positions.max()), config.max_keys - 1),
+        ("window", mask.window, config.max_keys),
+    )
+    for name, value, largest in bounds:
+        if value > largest:
+            raise InputError(f"{name} is {value}; this configuration holds at most {largest}")
+    if min(int(attention.indices[0]), int(attention.positions.min())) < 0:
+        raise InputError("key indices and row positions can't be negative")
 
 
 def plan_jobs(
     attention: QuantisedAttention,
     config: CoreConfig,
     mask: Mask | None = None,
-    tau: int = formats.TAU_KEEP_ALL,
+    threshold: Threshold | None = None,
+    block_mask: BlockMask | None = None,
     first_tag: int = 0,
 ) -> list[PlannedJob]:
-    """Cut a layer into jobs.
-
-    The rows of a kv head are the queries of all the query heads of its group, position by position, so that rows which
-    share a block see nearly the same keys. They are cut into blocks of `config.rows`. Keys that no row of a block may
-    attend to are not streamed.
+    """Cut a layer into jobs, as `Blocks` cuts rows. Keys that no row of a job may attend to are not streamed.
 
     Parameters
     ----------
@@ -61,8 +131,10 @@ def plan_jobs(
         The core that is to run the jobs.
     mask : Mask, optional
         Every query sees every key by default.
-    tau : int
-        Threshold of every job, in logit units.
+    threshold : Threshold, optional
+        Of every job; nothing is dropped by default.
+    block_mask : BlockMask, optional
+        Keys outside it are not streamed.
     first_tag : int
         Tag of the first job; tags count up and wrap at ``2**tag_bits``.
 
@@ -74,34 +146,31 @@ def plan_jobs(
     Raises
     ------
     InputError
-        If `config` can't hold a job.
+        If `config` can't hold a job, or `block_mask` does not fit.
     """
-    mask = mask or Mask()
-    group = attention.group
-    offsets = np.tile(np.arange(group, dtype=np.int64), attention.queries)
-    query_index = np.repeat(np.arange(attention.queries, dtype=np.int64), group)
-    positions = attention.positions[query_index]
-    indices = np.arange(attention.keys, dtype=np.int64)
-    blocks = [slice(first, first + config.rows) for first in range(0, len(offsets), config.rows)]
-    visible = [_visible_keys(mask, positions[rows], indices) for rows in blocks]
+    mask, threshold = mask or Mask(), threshold or Threshold()
+    blocks = Blocks.of(attention, config, mask, block_mask)
     plan: list[PlannedJob] = []
     for kv_head in range(attention.kv_heads):
-        query_head = kv_head * group + offsets
+        query_head = kv_head * attention.group + blocks.head_offset
         scale = attention.score_scale(kv_head)
-        for rows, keys in zip(blocks, visible, strict=True):
+        for number, (rows, visible) in enumerate(zip(blocks.rows, blocks.visible, strict=True)):
+            keys: slice | np.ndarray = visible
+            if blocks.streamed is not None:
+                keys = np.flatnonzero(blocks.streamed[kv_head, number])
             job = Job(
-                query=attention.query[query_head[rows], query_index[rows]],
-                positions=positions[rows],
+                query=attention.query[query_head[rows], blocks.query_index[rows]],
+                positions=blocks.positions[rows],
                 key=attention.key[kv_head, keys],
-                indices=indices[keys],
+                indices=attention.indices[keys],
                 value=attention.value[kv_head, keys],
                 scale=scale,
-                tau=tau,
+                threshold=threshold,
                 mask=mask,
                 tag=(first_tag + len(plan)) % (1 << config.tag_bits),
             )
             job.check(config)
-            plan.append(PlannedJob(job, kv_head, query_head[rows], query_index[rows]))
+            plan.append(PlannedJob(job, kv_head, query_head[rows], blocks.query_index[rows]))
     return plan
 
 

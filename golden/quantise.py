@@ -58,6 +58,10 @@ class QuantisedAttention:
         Real value of one unit of each tensor, float64, shape (kv_heads,), above 0.
     softmax_scale : float
         Factor from a real score ``q . k`` to the exponent of e.
+    row_positions : numpy.ndarray, optional
+        Position of every query for the mask, int64, shape (queries,); `golden.masks.query_positions` by default.
+    key_indices : numpy.ndarray, optional
+        Index of every key for the mask, int64, shape (keys,), rising; counted from 0 by default.
 
     Raises
     ------
@@ -72,9 +76,19 @@ class QuantisedAttention:
     key_scale: np.ndarray
     value_scale: np.ndarray
     softmax_scale: float
+    row_positions: np.ndarray | None = None
+    key_indices: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _check_shapes(self.query, self.key, self.value)
+        for name, places, length in (
+            ("row_positions", self.row_positions, self.queries),
+            ("key_indices", self.key_indices, self.keys),
+        ):
+            if places is not None and (places.shape != (length,) or places.dtype != np.int64):
+                raise InputError(f"{name} must be int64 of shape {(length,)}, not {places.dtype} {places.shape}")
+        if np.any(np.diff(self.indices) <= 0):
+            raise InputError("key_indices must rise")
         for name, tensor in (("q", self.query), ("k", self.key), ("v", self.value)):
             if tensor.dtype != np.int8:
                 raise InputError(f"{name} must be int8 once quantised, not {tensor.dtype}")
@@ -123,12 +137,24 @@ class QuantisedAttention:
 
     @property
     def positions(self) -> np.ndarray:
-        """Position of every query for the mask, int64, shape (queries,): see `golden.masks.query_positions`."""
-        return query_positions(self.queries, self.keys)
+        """Position of every query for the mask, int64, shape (queries,)."""
+        return query_positions(self.queries, self.keys) if self.row_positions is None else self.row_positions
+
+    @property
+    def indices(self) -> np.ndarray:
+        """Index of every key for the mask, int64, shape (keys,), rising."""
+        return np.arange(self.keys, dtype=np.int64) if self.key_indices is None else self.key_indices
 
     def first(self, length: int) -> QuantisedAttention:
         """Return the layer of the first `length` queries and keys, quantised as they are."""
-        return replace(self, query=self.query[:, :length], key=self.key[:, :length], value=self.value[:, :length])
+        return replace(
+            self,
+            query=self.query[:, :length],
+            key=self.key[:, :length],
+            value=self.value[:, :length],
+            row_positions=None if self.row_positions is None else self.row_positions[:length],
+            key_indices=None if self.key_indices is None else self.key_indices[:length],
+        )
 
     def score_scale(self, kv_head: int) -> ScoreScale:
         """Return the factor from an integer score of `kv_head` to a base-2 logit in units of ``2**-FRACTION_BITS``."""

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from golden.errors import InputError
 from golden.files import require_writable
-from golden.job import threshold_from_bits
 from golden.masks import Mask, MaskKind
 from golden.options import add_config_options, add_mask_options, config_of, count, mask_of, natural, run_command
 from golden.quantise import QuantisedAttention
 from golden.tensors import load_attention
+from golden.threshold import Threshold
 from sim.benchmark import run_benchmarks
 from sim.report import point, print_run, summary_files, write_json, write_summary
 from sim.runner import SimulationError
@@ -47,14 +47,14 @@ def _mask_fields(mask: Mask) -> dict[str, bool | int | None]:
 def _run(options: argparse.Namespace) -> None:
     if not 0 <= options.stall < 1:
         raise InputError(f"stall must be a probability from 0 to below 1, not {options.stall}")
-    tau = threshold_from_bits(options.tau)
+    threshold = Threshold.of(options.tau)
     config = config_of(options)
     tensors = load_attention(options.input)
     attention, mask = tensors.quantise(options.subtract_key_mean), mask_of(options, tensors.mask)
     if options.json:
         require_writable(options.json)
     (run,) = simulate_layers(
-        [(attention, tau)], config, mask, stall=options.stall, seed=options.seed, waves=options.waves
+        [(attention, threshold)], config, mask, stall=options.stall, seed=options.seed, waves=options.waves
     )
     figures = point(options.tau, run)
     print_run(options.input.name, config, figures)
@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    units = {tau: threshold_from_bits(tau) for tau in (None, *options.tau, SHORT_TAU)}
+    thresholds = {tau: Threshold.of(tau) for tau in (None, *options.tau, SHORT_TAU)}
     config = config_of(options)
     tensors = load_attention(options.input)
     attention, mask = tensors.quantise(), mask_of(options, tensors.mask)
@@ -81,7 +81,7 @@ def _sweep(options: argparse.Namespace) -> None:
     full = attention.keys
     lengths = [(length, tau) for length in (*SHORT_LENGTHS, full) if length <= full for tau in (None, SHORT_TAU)]
     wanted = dict.fromkeys([(full, tau) for tau in (None, *options.tau)] + lengths)
-    layers = [(attention.first(length), units[tau]) for length, tau in wanted]
+    layers = [(attention.first(length), thresholds[tau]) for length, tau in wanted]
     runs = simulate_layers(layers, config, mask)
     figures = {key: point(key[1], run) for key, run in zip(wanted, runs, strict=True)}
     points = [figures[full, tau] for tau in (None, *options.tau)]

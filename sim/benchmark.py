@@ -7,9 +7,10 @@ import numpy as np
 from golden import formats
 from golden.block import run_job
 from golden.config import CoreConfig
-from golden.job import Job, ScoreScale, threshold_from_bits
+from golden.job import Job, ScoreScale
 from golden.plan import plan_jobs
 from golden.quantise import quantise
+from golden.threshold import Threshold
 from rtl.interfaces import ArrayUse
 from sim.bench import Recording
 from sim.simulate import Measurement, batch_of, simulate
@@ -29,7 +30,7 @@ def _prefill_jobs(config: CoreConfig, queries: int, keys: int) -> list[Job]:
     return [planned.job for planned in plan_jobs(quantise(q, k, v), config)]
 
 
-def _decode_jobs(config: CoreConfig, rows: int, tau: int) -> list[Job]:
+def _decode_jobs(config: CoreConfig, rows: int, threshold: Threshold) -> list[Job]:
     """Return decode steps of `rows` grouped queries each over keys of their own; logits spread over about 10 bits."""
     rng = np.random.default_rng(SEED)
 
@@ -44,7 +45,7 @@ def _decode_jobs(config: CoreConfig, rows: int, tau: int) -> list[Job]:
             indices=np.arange(DECODE_KEYS, dtype=np.int64),
             value=int8(DECODE_KEYS, HEAD_DIM),
             scale=ScoreScale.of(2.0**formats.FRACTION_BITS * 2.5 / (900 * HEAD_DIM**0.5)),
-            tau=tau,
+            threshold=threshold,
             tag=n,
         )
         for n in range(DECODE_JOBS)
@@ -62,7 +63,7 @@ def run_benchmarks(config: CoreConfig) -> None:
     """Run all benchmarks on `config` and print what they measured; data is random, stated with each figure."""
     whole, short = _prefill_jobs(config, 512, 512), _prefill_jobs(config, 512, 64)
     decodes = {
-        (rows, tau): _decode_jobs(config, rows, threshold_from_bits(tau))
+        (rows, tau): _decode_jobs(config, rows, Threshold.of(tau))
         for rows in sorted({1, min(8, config.rows)})
         for tau in (None, DECODE_TAU)
     }

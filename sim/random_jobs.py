@@ -12,6 +12,7 @@ from golden.config import CoreConfig
 from golden.job import Job, ScoreScale
 from golden.masks import Mask, MaskKind
 from golden.state import PartialState
+from golden.threshold import Threshold
 
 
 def _scale(rng: np.random.Generator) -> ScoreScale:
@@ -57,7 +58,7 @@ def random_job(rng: np.random.Generator, config: CoreConfig, max_keys: int = 300
         indices=indices,
         value=_int8(rng, (keys, value_dim)),
         scale=_scale(rng),
-        tau=tau,
+        threshold=Threshold(tau),
         mask=mask,
         emit_state=bool(rng.random() < 0.3),
         tag=int(rng.integers(1 << config.tag_bits)),
@@ -73,7 +74,7 @@ def _continued(rng: np.random.Generator, config: CoreConfig, job: Job) -> Job:
         return _replace(job, 0, PartialState.empty(job.rows, job.value_dim))
     cut = int(rng.integers(1, job.keys))
     head = Job(
-        job.query, job.positions, job.key[:cut], job.indices[:cut], job.value[:cut], job.scale, job.tau, job.mask
+        job.query, job.positions, job.key[:cut], job.indices[:cut], job.value[:cut], job.scale, job.threshold, job.mask
     )
     return _replace(job, cut, run_job(head, config.lanes).state)
 

@@ -32,14 +32,13 @@ def point(tau: float | None, run: LayerRun) -> dict[str, Any]:
     """Return the figures of a simulated layer, ready for JSON."""
     measurement = run.measurement
     uses = {use.name.lower(): cycles for use, cycles in measurement.uses.items()}
-    kept = sum(int(result.survivors.sum()) for result in run.golden.results)
-    streamed = sum(len(result.survivors) for result in run.golden.results)
+    attended = run.golden.attended
     return {
         "tau": tau,
         "snr_db": run.snr_db,
         "max_error": run.max_error,
-        "survivors": kept / streamed,
-        "saturated": int(run.golden.saturated.sum()),
+        "survivors": float(attended.survivors.sum() / attended.streamed.sum()),
+        "saturated": int(attended.saturated.sum()),
         "jobs": len(run.golden.plan),
         "cycles": measurement.cycles,
         "array_cycles": uses["qk"] + uses["pv"],

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from golden.attention import AttentionResult, attend
 from golden.block import run_job
 from golden.config import CoreConfig
 from golden.job import Job, JobResult
+from golden.layer import LayerJobs, run_layer
 from golden.masks import Mask
 from golden.plan import PlannedJob
 from golden.quantise import QuantisedAttention
 from golden.reference import max_abs_error, quantised_attention, snr_db
+from golden.threshold import Threshold
 from rtl.interfaces import ArrayUse
 from sim.bench import Recording
 from sim.core_testbench import Batch, Work
@@ -121,7 +122,7 @@ class LayerRun:
 
     Parameters
     ----------
-    golden : AttentionResult
+    golden : LayerJobs
         What golden says, which the core has equalled bit for bit.
     measurement : Measurement
         What it took.
@@ -129,7 +130,7 @@ class LayerRun:
         Output against float64 attention on the same int8 tensors.
     """
 
-    golden: AttentionResult
+    golden: LayerJobs
     measurement: Measurement
     snr_db: float
     max_error: float
@@ -144,7 +145,7 @@ def _expectation(planned: PlannedJob, result: JobResult) -> Expectation:
 
 
 def simulate_layers(
-    layers: Sequence[tuple[QuantisedAttention, int]],
+    layers: Sequence[tuple[QuantisedAttention, Threshold]],
     config: CoreConfig,
     mask: Mask,
     *,
@@ -157,7 +158,7 @@ def simulate_layers(
     Parameters
     ----------
     layers : sequence of tuple
-        Layers, and the threshold of each in logit units.
+        Layers, and the threshold of each.
     config : CoreConfig
         The core.
     mask : Mask
@@ -179,7 +180,7 @@ def simulate_layers(
     SimulationError
         If the core and golden differ.
     """
-    attended = [attend(attention, config, mask, tau) for attention, tau in layers]
+    attended = [run_layer(attention, config, mask, threshold) for attention, threshold in layers]
     batches = []
     for n, result in enumerate(attended):
         words = [stimulus(planned.job, config) for planned in result.plan]
@@ -190,11 +191,11 @@ def simulate_layers(
     return [_layer_run(config, mask, *pair) for pair in zip(attended, recordings, strict=True)]
 
 
-def _layer_run(config: CoreConfig, mask: Mask, result: AttentionResult, recording: Recording) -> LayerRun:
-    exact = quantised_attention(result.attention, mask)
+def _layer_run(config: CoreConfig, mask: Mask, result: LayerJobs, recording: Recording) -> LayerRun:
+    exact = quantised_attention(result.attended.attention, mask)
     return LayerRun(
         result,
         Measurement.of(config, [planned.job for planned in result.plan], result.results, recording),
-        snr_db(exact, result.real_output),
-        max_abs_error(exact, result.real_output),
+        snr_db(exact, result.attended.real_output),
+        max_abs_error(exact, result.attended.real_output),
     )

@@ -9,6 +9,7 @@ from amaranth.lib import data
 
 from golden import formats
 from golden.config import CoreConfig
+from golden.errors import InputError
 from golden.job import Job
 from golden.state import PartialState
 from rtl import interfaces
@@ -107,9 +108,11 @@ def stimulus(job: Job, config: CoreConfig) -> Stimulus:
     Raises
     ------
     InputError
-        If `config` can't hold the job.
+        If `config` can't hold the job, or its threshold has an error bound, which the core does not have.
     """
     job.check(config)
+    if job.threshold.epsilon_shift:
+        raise InputError("the core has no error bound: epsilon_shift must be 0")
     query_layout, key_layout = interfaces.query_layout(config), interfaces.key_layout(config)
     query = [
         _pack(query_layout, data=beat, position=int(position))
@@ -133,7 +136,7 @@ def stimulus(job: Job, config: CoreConfig) -> Stimulus:
         "keys": job.keys,
         "multiplier": job.scale.multiplier,
         "shift": job.scale.shift,
-        "tau": job.tau,
+        "tau": job.threshold.tau,
         "mask": int(job.mask.kind),
         "window": job.mask.window,
         "from_state": int(job.state is not None),

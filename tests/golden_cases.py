@@ -10,9 +10,12 @@ from golden.job import Job, ScoreScale
 from golden.masks import Mask, MaskKind
 from golden.quantise import QuantisedAttention, quantise
 from golden.state import PartialState
+from golden.threshold import Threshold
 
 LANES = st.sampled_from([4, 8, 16])
 TAUS = st.one_of(st.just(formats.TAU_KEEP_ALL), st.integers(formats.TAU_MIN, 14 << formats.FRACTION_BITS))
+EPSILON_SHIFTS = st.sampled_from([0, 0, 1, 4, 9, formats.EPSILON_SHIFT_MAX])
+THRESHOLDS = st.builds(Threshold, TAUS, EPSILON_SHIFTS, st.sampled_from([0, 0, 1 << 14, 3 << 14]))
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -62,7 +65,7 @@ def jobs(
         indices=np.sort(random.choice(2 * keys, keys, replace=False)),
         value=int8_matrix(random, (keys, value_dim), extreme),
         scale=ScoreScale.of(min(spread * (1 << formats.FRACTION_BITS) / deviation, 65535.0)),
-        tau=draw(taus),
+        threshold=Threshold(draw(taus), draw(EPSILON_SHIFTS)),
         mask=draw(masks()),
         state=states(random, rows, value_dim) if with_state and draw(st.booleans()) else None,
     )

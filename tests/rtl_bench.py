@@ -153,7 +153,7 @@ def job_context(job: Job, config: CoreConfig) -> dict[str, int]:
         job.keys,
         multiplier=job.scale.multiplier,
         shift=job.scale.shift,
-        tau=job.tau,
+        tau=job.threshold.tau,
         mask=int(job.mask.kind),
         window=job.mask.window,
         from_state=int(job.state is not None),

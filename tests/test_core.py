@@ -12,6 +12,7 @@ from golden.config import PRESETS, CoreConfig
 from golden.job import Job, ScoreScale
 from golden.masks import Mask, MaskKind
 from golden.state import PartialState, merge
+from golden.threshold import Threshold
 from rtl.interfaces import ArrayUse
 from sim.core_testbench import Batch
 from sim.faults import FAULTS, faulty_job
@@ -74,7 +75,7 @@ def test_extreme_shapes(shape):
     rng = np.random.default_rng(sum(shape))
     jobs = [
         plain_job(rng, *shape),
-        plain_job(rng, *shape, tau=formats.TAU_MIN),
+        plain_job(rng, *shape, threshold=Threshold(formats.TAU_MIN)),
         plain_job(rng, *shape, emit_state=True),
     ]
     simulate(TINY, [batch_of(TINY, jobs, f"shape {shape}"), batch_of(TINY, jobs, f"shape {shape}", stall=0.5)])
@@ -83,7 +84,7 @@ def test_extreme_shapes(shape):
 def test_saturating_scores():
     rng = np.random.default_rng(5)
     jobs = [
-        plain_job(rng, 4, 40, 64, 8, scale=ScoreScale((1 << 16) - 1, shift), tau=tau)
+        plain_job(rng, 4, 40, 64, 8, scale=ScoreScale((1 << 16) - 1, shift), threshold=Threshold(tau))
         for shift in (0, 5, 12)
         for tau in (formats.TAU_MIN, 400, formats.TAU_KEEP_ALL)
     ]
@@ -94,7 +95,14 @@ def test_saturating_scores():
 def test_rows_that_may_attend_to_nothing_are_zero_and_flagged():
     rng = np.random.default_rng(6)
     partly = plain_job(
-        rng, 4, 12, 8, 8, mask=Mask(MaskKind.CAUSAL), indices=np.arange(2, 14, dtype=np.int64), tau=formats.TAU_MIN
+        rng,
+        4,
+        12,
+        8,
+        8,
+        mask=Mask(MaskKind.CAUSAL),
+        indices=np.arange(2, 14, dtype=np.int64),
+        threshold=Threshold(formats.TAU_MIN),
     )
     wholly = replace(partly, indices=partly.indices + 10)
     jobs = [partly, wholly, replace(wholly, emit_state=True), partly]
@@ -105,7 +113,7 @@ def test_rows_that_may_attend_to_nothing_are_zero_and_flagged():
 
 def test_a_split_job_chains_and_merges_through_the_core():
     rng = np.random.default_rng(7)
-    whole = plain_job(rng, 4, 90, 32, 20, tau=300)
+    whole = plain_job(rng, 4, 90, 32, 20, threshold=Threshold(300))
     cuts = [slice(0, 31), slice(31, 64), slice(64, 90)]
     parts = [
         replace(whole, key=whole.key[c], indices=whole.indices[c], value=whole.value[c], emit_state=True) for c in cuts
@@ -120,7 +128,14 @@ def test_a_split_job_chains_and_merges_through_the_core():
 def test_grouped_decode_with_all_rows_at_one_position():
     rng = np.random.default_rng(8)
     job = plain_job(
-        rng, 4, 70, 64, 64, positions=np.full(4, 60, dtype=np.int64), mask=Mask(MaskKind.WINDOW, 33), tau=256
+        rng,
+        4,
+        70,
+        64,
+        64,
+        positions=np.full(4, 60, dtype=np.int64),
+        mask=Mask(MaskKind.WINDOW, 33),
+        threshold=Threshold(256),
     )
     simulate(TINY, [batch_of(TINY, [job, job], "decode")])
 
@@ -200,7 +215,7 @@ def test_a_missing_key_beat_is_a_hang_that_is_reported():
 
 def test_an_empty_state_to_start_from_changes_nothing():
     rng = np.random.default_rng(15)
-    job = plain_job(rng, 3, 21, 16, 9, tau=200)
+    job = plain_job(rng, 3, 21, 16, 9, threshold=Threshold(200))
     started = replace(job, state=PartialState.empty(3, 9))
     recording = simulate(TINY, [batch_of(TINY, [job, started], "identity")])[0]
     assert recording.packets[0] == recording.packets[1]

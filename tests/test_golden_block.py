@@ -17,6 +17,7 @@ from golden.block import run_job
 from golden.job import Job, JobResult, ScoreScale
 from golden.masks import Mask, MaskKind
 from golden.state import PartialState
+from golden.threshold import Threshold
 
 ONE = 1 << formats.FRACTION_BITS
 HALF = Fraction(1, 2)
@@ -38,14 +39,30 @@ def restate(job: Job, lanes: int) -> dict[str, object]:
         [max([maximum[i]] + [ceil(Fraction(logits[i][n], ONE)) for n in range(j + 1) if allowed[i][n]]) for j in keys]
         for i in rows
     ]
-    kept = [
-        j
-        for j in keys
-        if any(
-            allowed[i][j] and (job.tau == formats.TAU_KEEP_ALL or logits[i][j] >= ceilings[i][j] * ONE - job.tau)
-            for i in rows
-        )
-    ]
+    kept, tau = [], job.threshold.tau
+    # Masses are relative to the maximum at the time, so that they shrink as it grows.
+    kept_mass, dropped_mass, reference = [0 for _ in rows], [0 for _ in rows], list(maximum)
+    for j in keys:
+        seen = [i for i in rows if allowed[i][j]]
+        keep = any(tau == formats.TAU_KEEP_ALL or logits[i][j] >= ceilings[i][j] * ONE - tau for i in seen)
+        above, below = {}, {}
+        for i in seen:
+            shrink = Fraction(1, 2 ** (ceilings[i][j] - reference[i]))
+            reference[i] = ceilings[i][j]
+            kept_mass[i], dropped_mass[i] = floor(kept_mass[i] * shrink), ceil(dropped_mass[i] * shrink)
+            whole, fraction = divmod(ceilings[i][j] * ONE - logits[i][j], ONE)
+            finest = 2 ** (16 + job.threshold.epsilon_shift)
+            above[i] = ceil(Fraction(2 * ONE - fraction, 2 * ONE * 2**whole) * finest)
+            below[i] = floor(Fraction(2 * ONE - 6 - fraction, 2 * ONE * 2**whole) * 2**16)
+            # In units of 2^-16 of the maximum, dropped_mass is 2^epsilon_shift times as fine.
+            keep |= job.threshold.epsilon_shift > 0 and dropped_mass[i] + above[i] > kept_mass[i]
+        for i in seen:
+            if keep:
+                kept_mass[i] += below[i]
+            else:
+                dropped_mass[i] += above[i]
+        if keep:
+            kept.append(j)
     packs = [kept[n : n + lanes] for n in range(0, len(kept), lanes)]
     for pack in packs:
         for i in rows:
@@ -103,7 +120,7 @@ def job_of_scores(scores: list[list[int]], tau: int = formats.TAU_KEEP_ALL, mask
         indices=np.arange(keys, dtype=np.int64),
         value=np.arange(keys, dtype=np.int8)[:, None],
         scale=ScoreScale(1, 0),
-        tau=tau,
+        threshold=Threshold(tau),
         mask=mask or Mask(),
     )
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from golden_cases import LANES, exact_weights, jobs
+from golden_cases import EPSILON_SHIFTS, LANES, exact_weights, jobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +17,7 @@ from golden.errors import InputError
 from golden.job import Job, JobResult, ScoreScale
 from golden.split import run_split
 from golden.state import PartialState
+from golden.threshold import Threshold
 
 ROUNDING = 1 + 1e-12
 """What float64 may be off by."""
@@ -61,7 +62,7 @@ def test_certificates_of_chained_jobs_add_up(job, lanes, data):
         for keys in (slice(0, cut), slice(cut, None))
     ]
     first = run_job(parts[0], lanes)
-    last = replace(parts[1], state=first.state, tau=data.draw(DROPPING))
+    last = replace(parts[1], state=first.state, threshold=Threshold(data.draw(DROPPING), data.draw(EPSILON_SHIFTS)))
     second = run_job(last, lanes)
     certificate = Certificate.of(last, second, before=Certificate.of(parts[0], first))
     survivors = np.concatenate([first.survivors, second.survivors])
@@ -81,7 +82,7 @@ def job_of_logits(logits: list[list[int]], tau: int) -> Job:
         indices=np.arange(keys, dtype=np.int64),
         value=np.where(np.arange(keys) == keys - 1, 127, -127).astype(np.int8)[:, None],
         scale=ScoreScale(4, 0),
-        tau=tau,
+        threshold=Threshold(tau),
     )
 
 

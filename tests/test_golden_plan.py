@@ -7,22 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_cases import TAUS, layers, masks
+from golden_cases import THRESHOLDS, layers, masks
 from hypothesis import given
 from hypothesis import strategies as st
 
 import golden
-from golden.attention import attend
 from golden.block import run_job
 from golden.certificate import Certificate
 from golden.config import PRESETS, CoreConfig, preset
 from golden.errors import InputError
-from golden.job import threshold_from_bits
+from golden.layer import run_layer
 from golden.masks import Mask, MaskKind
 from golden.plan import assemble, plan_jobs
 from golden.quantise import QuantisedAttention, quantise
 from golden.reference import quantised_attention, snr_db
 from golden.tensors import load_attention
+from golden.threshold import Threshold
 
 TINY = preset("tiny").override(max_head_dim=8, max_value_dim=8)
 MINILM = Path(golden.__file__).parent / "data" / "minilm_l3_128.npz"
@@ -32,14 +32,14 @@ def ones(query_heads: int = 1, queries: int = 6, keys: int = 6, dim: int = 4) ->
     return quantise(np.ones((query_heads, queries, dim)), np.ones((1, keys, dim)), np.ones((1, keys, dim)))
 
 
-@given(layers(), masks(), TAUS)
-def test_every_row_is_computed_once_with_its_own_tensors(attention, mask, tau):
-    plan = plan_jobs(attention, TINY, mask, tau)
+@given(layers(), masks(), THRESHOLDS)
+def test_every_row_is_computed_once_with_its_own_tensors(attention, mask, threshold):
+    plan = plan_jobs(attention, TINY, mask, threshold)
     rows = []
     for planned in plan:
         job = planned.job
         assert 1 <= job.rows <= TINY.rows
-        assert (job.mask, job.tau) == (mask, tau)
+        assert (job.mask, job.threshold) == (mask, threshold)
         assert job.scale == attention.score_scale(planned.kv_head)
         assert np.array_equal(job.key, attention.key[planned.kv_head, job.indices])
         assert np.array_equal(job.value, attention.value[planned.kv_head, job.indices])
@@ -52,9 +52,9 @@ def test_every_row_is_computed_once_with_its_own_tensors(attention, mask, tau):
     assert len(plan) == blocks * attention.kv_heads
 
 
-@given(layers(), masks(), TAUS)
-def test_keys_that_no_row_sees_are_not_missed(attention, mask, tau):
-    for planned in plan_jobs(attention, TINY, mask, tau):
+@given(layers(), masks(), THRESHOLDS)
+def test_keys_that_no_row_sees_are_not_missed(attention, mask, threshold):
+    for planned in plan_jobs(attention, TINY, mask, threshold):
         every_key = replace(
             planned.job,
             key=attention.key[planned.kv_head],
@@ -88,7 +88,7 @@ def test_causal_and_window_blocks_stream_only_what_they_see():
 def test_a_block_that_sees_no_key_still_gets_one():
     plan = plan_jobs(ones(queries=12, keys=2), TINY, Mask(MaskKind.WINDOW, 1))
     assert [planned.job.indices.tolist() for planned in plan] == [[0, 1], [0], [0]]
-    result = attend(ones(queries=12, keys=2), TINY, Mask(MaskKind.WINDOW, 1))
+    result = run_layer(ones(queries=12, keys=2), TINY, Mask(MaskKind.WINDOW, 1)).attended
     assert not result.output[0, 2:].any()
     assert result.output[0, :2].all()
 
@@ -122,7 +122,7 @@ def test_assemble_undoes_the_plan(attention, rows):
 
 @given(layers(), masks())
 def test_a_layer_is_near_float64(attention, mask):
-    result = attend(attention, TINY, mask)
+    result = run_layer(attention, TINY, mask).attended
     exact = quantised_attention(attention, mask)
     assert result.output.dtype == np.int16
     # 12-bit probabilities and logits of 6 fraction bits: about 1 % of V's range at worst.
@@ -132,11 +132,12 @@ def test_a_layer_is_near_float64(attention, mask):
     assert not result.dropped_share.any()
 
 
-@given(layers(), masks(), TAUS)
-def test_statistics_are_those_of_the_jobs(attention, mask, tau):
-    result = attend(attention, TINY, mask, tau)
+@given(layers(), masks(), THRESHOLDS)
+def test_statistics_are_those_of_the_jobs(attention, mask, threshold):
+    layer = run_layer(attention, TINY, mask, threshold)
+    result = layer.attended
     streamed, kept = np.zeros(attention.kv_heads), np.zeros(attention.kv_heads)
-    for planned in plan_jobs(attention, TINY, mask, tau):
+    for planned in layer.plan:
         job, own = planned.job, run_job(planned.job, TINY.lanes)
         streamed[planned.kv_head] += job.keys
         kept[planned.kv_head] += own.survivors.sum()
@@ -152,20 +153,20 @@ def test_statistics_are_those_of_the_jobs(attention, mask, tau):
 def test_saturated_scores_are_counted_by_head():
     huge = np.full((1, 1, 4), 1e3)
     attention = quantise(np.concatenate([huge, huge / 1e3]), np.ones((2, 3, 4)), np.ones((2, 3, 4)))
-    assert attend(attention, TINY).saturated.tolist() == [3, 0]
+    assert run_layer(attention, TINY).attended.saturated.sum(axis=1).tolist() == [3, 0]
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_datapath_reaches_48_db_on_a_real_layer(name):
     attention = load_attention(MINILM).quantise()
     exact = quantised_attention(attention)
-    assert snr_db(exact, attend(attention, preset(name)).real_output) >= 48
+    assert snr_db(exact, run_layer(attention, preset(name)).attended.real_output) >= 48
 
 
 def test_fewer_keys_survive_on_a_real_layer_as_the_threshold_falls():
     attention = load_attention(MINILM).quantise()
     exact = quantised_attention(attention)
-    results = [attend(attention, preset("default"), tau=threshold_from_bits(tau)) for tau in (4, 8, 12)]
+    results = [run_layer(attention, preset("default"), threshold=Threshold.of(tau)).attended for tau in (4, 8, 12)]
     shares = [result.survivor_share.mean() for result in results]
     assert shares[0] < 0.5 < shares[1] < shares[2] < 1
     errors = [snr_db(exact, result.real_output) for result in results]

@@ -6,19 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from golden_cases import LANES, TAUS, exact_logits, jobs
-from hypothesis import given
+from golden_cases import LANES, TAUS, exact_logits, exact_weights, jobs
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golden import formats
 from golden.block import run_job
 from golden.errors import InputError
-from golden.job import threshold_from_bits
+from golden.job import Job, ScoreScale
+from golden.threshold import Threshold
 
 
 @given(jobs(), LANES, TAUS)
 def test_a_larger_threshold_keeps_every_key_that_a_smaller_one_keeps(job, lanes, other):
-    smaller, larger = (run_job(replace(job, tau=tau), lanes) for tau in sorted((job.tau, other)))
+    smaller, larger = (
+        run_job(replace(job, threshold=Threshold(tau)), lanes) for tau in sorted((job.threshold.tau, other))
+    )
     assert not np.any(smaller.survivors & ~larger.survivors)
     assert np.all(smaller.dropped >= larger.dropped)
     assert np.array_equal(smaller.state.maximum, larger.state.maximum)
@@ -55,12 +58,132 @@ def test_packs_and_dropped_count_the_survivors(job, lanes):
 
 
 def test_thresholds_in_bits():
-    assert threshold_from_bits(None) == formats.TAU_KEEP_ALL
-    assert threshold_from_bits(1) == formats.TAU_MIN
-    assert threshold_from_bits(4.5) == 288
+    assert Threshold.of(None).tau == formats.TAU_KEEP_ALL
+    assert Threshold.of(1).tau == formats.TAU_MIN
+    assert Threshold.of(4.5).tau == 288
 
 
 @pytest.mark.parametrize("tau", [0.9, -3.0, float("nan"), float("inf"), 1024.0])
 def test_thresholds_out_of_range_are_refused(tau):
     with pytest.raises(InputError, match="tau must be from 1"):
-        threshold_from_bits(tau)
+        Threshold.of(tau)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tau": 63}, "tau must be from 64 to 65535, not 63"),
+        ({"tau": 65536}, "tau must be from 64 to 65535, not 65536"),
+        ({"epsilon_shift": 16}, "epsilon_shift must be from 0 to 15, not 16"),
+        ({"target": 65536}, "target must be from 0 to 65535, not 65536"),
+    ],
+)
+def test_thresholds_outside_their_format_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        Threshold(**changes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"epsilon": 1.0}, "epsilon must be from 3.1e-05 to below 1, not 1.0"),
+        ({"epsilon": 0.0}, "epsilon must be from 3.1e-05 to below 1, not 0.0"),
+        ({"epsilon": float("nan")}, "epsilon must be from"),
+        ({"target": 0.0}, "target must be above 0 and below 1, not 0.0"),
+        ({"target": 1.0}, "target must be above 0 and below 1, not 1.0"),
+        ({"target": float("nan")}, "target must be above 0 and below 1, not nan"),
+    ],
+)
+def test_real_thresholds_out_of_range_are_refused(asked, message):
+    with pytest.raises(InputError, match=message):
+        Threshold.of(**asked)
+
+
+@given(st.floats(1 / 32769, 0.99))
+def test_epsilon_is_rounded_down_by_no_more_than_it_has_to_be(epsilon):
+    threshold = Threshold.of(epsilon=epsilon)
+    assert threshold.tau == formats.TAU_MIN
+    assert threshold.largest_loss <= epsilon
+    assert threshold.epsilon_shift == 1 or Threshold(epsilon_shift=threshold.epsilon_shift - 1).largest_loss > epsilon
+
+
+def lost_share(job, survivors):
+    """Return the share of each row's exact softmax that `survivors` leave out; 0 in rows that see no key."""
+    weights = exact_weights(job)
+    total = weights.sum(axis=1)
+    return weights[:, ~survivors].sum(axis=1) / np.where(total == 0, 1, total)
+
+
+@settings(max_examples=300)
+@given(jobs(taus=st.just(formats.TAU_MIN), with_state=False), LANES, st.sampled_from([1, 2, 3, 5, 8, 15]))
+def test_no_row_loses_more_than_epsilon(job, lanes, epsilon_shift):
+    threshold = Threshold(job.threshold.tau, epsilon_shift)
+    result = run_job(replace(job, threshold=threshold), lanes)
+    assert np.all(lost_share(job, result.survivors) <= threshold.largest_loss)
+
+
+def rows_of_logits(logits, **threshold):
+    """Return a job of one row with these logits, in units of ``2**-FRACTION_BITS``, from -16256 to 16129."""
+    high, low = np.divmod(np.asarray(logits), 128)
+    return Job(
+        query=np.array([[127, 1, 1]], dtype=np.int8),
+        positions=np.zeros(1, dtype=np.int64),
+        key=np.stack([high, high, low], axis=1).astype(np.int8),
+        indices=np.arange(len(high), dtype=np.int64),
+        value=np.ones((len(high), 1), dtype=np.int8),
+        scale=ScoreScale(1, 0),
+        threshold=Threshold(**threshold),
+    )
+
+
+@pytest.mark.parametrize("epsilon_shift", [1, 3, 7, 12])
+@pytest.mark.parametrize(
+    "logits",
+    [
+        [1000] + [900] * 5000,  # Flat, just far enough below the first key that all of them may be dropped.
+        [900] * 3000 + [1000] + [899] * 3000,
+        [0] + [-700] * 8000,  # Thousands of keys whose weight is next to nothing.
+        [10 * n for n in range(1000)],  # Every key is the largest so far: what was kept before is worth nothing.
+        [*range(2000, 0, -1)],
+        [1000, 930] * 500 + [3000, 2930] * 500,  # A late maximum.
+    ],
+    ids=["flat", "flat, late maximum", "far", "rising", "falling", "two levels"],
+)
+def test_adversarial_rows_lose_at_most_epsilon(logits, epsilon_shift):
+    job = rows_of_logits(logits, tau=formats.TAU_MIN, epsilon_shift=epsilon_shift)
+    survivors = run_job(job, 16).survivors
+    lost = lost_share(job, survivors)[0]
+    assert lost <= job.threshold.largest_loss
+    # The bound is used, not just kept, where there is enough to drop.
+    if logits[:3] == [1000, 900, 900]:
+        assert lost > 0.8 * job.threshold.largest_loss
+
+
+def test_a_threshold_without_a_target_stays():
+    threshold = Threshold(100, 3)
+    assert threshold.after(5, 10) is threshold
+
+
+def test_the_controller_moves_against_the_error_and_stays_in_its_range():
+    half = Threshold(512, target=1 << 15)
+    # 256 keys, all kept: half too many, a gain of 128 units.
+    assert half.after(256, 256).tau == 512 - 64
+    assert half.after(0, 256).tau == 512 + 64
+    assert half.after(128, 256) == half
+    # 257 keys count as 512 in the divisor. An error that is not a whole step is rounded down.
+    assert half.after(257, 257).tau == 512 - 32
+    assert half.after(128, 257).tau == 513
+    assert Threshold(70, target=1 << 15).after(256, 256).tau == formats.TAU_MIN
+    assert Threshold(890, target=1 << 15).after(0, 256).tau == formats.TAU_MAX_CONTROLLED
+
+
+@pytest.mark.parametrize("target", [0.3, 0.6])
+def test_the_controller_finds_its_target(target):
+    # Distances are spread evenly over 0 to 14 bits, so the share that survives rises with tau.
+    threshold = Threshold.of(target=target)
+    distances = np.random.default_rng(0).uniform(0, 14 * 64, size=(200, 256))
+    shares = []
+    for block in distances:
+        shares.append((block <= threshold.tau).mean())
+        threshold = threshold.after(int((block <= threshold.tau).sum()), 256)
+    assert abs(np.mean(shares[50:]) - target) < 0.01

@@ -7,10 +7,11 @@ import pytest
 
 from golden.block import run_job
 from golden.config import PRESETS, CoreConfig
-from golden.job import Job, threshold_from_bits
+from golden.job import Job
 from golden.masks import Mask
 from golden.plan import plan_jobs
 from golden.quantise import quantise
+from golden.threshold import Threshold
 from perf_model.cycles import JobShape, StreamCycles, stream_cycles
 from perf_model.traffic import port_bytes
 from rtl.interfaces import ArrayUse
@@ -45,7 +46,7 @@ def layer(
 ) -> list[Job]:
     rng = np.random.default_rng(SEED)
     tensors = (3 * rng.normal(size=(heads, n, dim)) for heads, n in ((2 * group, queries), (2, keys), (2, keys)))
-    return [planned.job for planned in plan_jobs(quantise(*tensors), TINY, Mask.of(causal), threshold_from_bits(tau))]
+    return [planned.job for planned in plan_jobs(quantise(*tensors), TINY, Mask.of(causal), Threshold.of(tau))]
 
 
 def stateful(from_state: bool, emit_state: bool) -> list[Job]:

@@ -20,12 +20,12 @@ import sim
 import sim.__main__
 import sim.runner
 import sim.simulate
-from golden.attention import AttentionResult, attend
 from golden.config import PRESETS
-from golden.job import threshold_from_bits
+from golden.layer import LayerJobs, run_layer
 from golden.masks import Mask, MaskKind
 from golden.quantise import QuantisedAttention
 from golden.tensors import load_attention
+from golden.threshold import Threshold
 from rtl.interfaces import ArrayUse
 from sim.__main__ import main
 from sim.report import COLUMNS
@@ -81,9 +81,9 @@ def beats(elements: int) -> int:
     return -(-elements // 4)
 
 
-def expected_figures(result: AttentionResult, mask: Mask) -> dict[str, Any]:
+def expected_figures(result: LayerJobs, mask: Mask) -> dict[str, Any]:
     """Return what the JSON must say of a layer on preset tiny, by the numbers of its jobs alone."""
-    attention = result.attention
+    attention = result.attended.attention
     head_dim, value_dim = attention.head_dim, attention.value_dim
     pairs = [(planned.job, job_result) for planned, job_result in zip(result.plan, result.results, strict=True)]
     rows = sum(job.rows for job, _ in pairs)
@@ -92,14 +92,14 @@ def expected_figures(result: AttentionResult, mask: Mask) -> dict[str, Any]:
     # A request for each survivor, and one that only ends the job where the last key is not among them.
     requests = kept + sum(not r.survivors[-1] for _, r in pairs)
     exact = softmax_attention(attention, mask)
-    error = result.real_output - exact
+    error = result.attended.real_output - exact
     packs = sum(-(-int(r.survivors.sum()) // 4) for _, r in pairs)
     # Where the last key is not kept and the packs are full, an empty one ends the job, in one cycle.
     empty_packs = sum(not r.survivors[-1] and r.survivors.sum() % 4 == 0 for _, r in pairs)
     pv_cycles = packs * value_dim + int(empty_packs)
     return {
         "survivors": kept / keys,
-        "saturated": int(result.saturated.sum()),
+        "saturated": int(result.attended.saturated.sum()),
         "jobs": attention.kv_heads * -(-attention.queries * attention.group // 4),
         "qk_cycles": keys * beats(head_dim),
         "pv_cycles": pv_cycles,
@@ -157,7 +157,7 @@ def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path
 
     mask, tau = asked["mask"], asked.get("tau")
     attention = load_attention(file).quantise(asked.get("subtract_key_mean", False))
-    result = attend(attention, TINY, mask, threshold_from_bits(tau))
+    result = run_layer(attention, TINY, mask, Threshold.of(tau))
     expected = expected_figures(result, mask) | {
         "config": TINY.to_dict(),
         "input": "x.npz",
@@ -177,7 +177,7 @@ def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path
     assert figures["utilisation"] == pytest.approx(figures["macs"] / (16 * figures["cycles"]))
     # The cases are what they say.
     assert (figures["saturated"] > 0) == ("saturate" in case)
-    assert result.dropped.any() == ("thresholded" in case)
+    assert result.attended.dropped.any() == ("thresholded" in case)
 
     printed = capsys.readouterr().out
     assert printed.startswith("x.npz: equal to golden, bit for bit\n")
@@ -213,11 +213,11 @@ def stub_simulation(monkeypatch) -> list[QuantisedAttention]:
 
     def simulate_layers(wanted, config, mask, **options):
         runs = []
-        for attention, tau in wanted:
+        for attention, threshold in wanted:
             layers.append(attention)
-            result = attend(attention, config, mask, tau)
+            result = run_layer(attention, config, mask, threshold)
             exact = softmax_attention(attention, mask)
-            error = float(np.abs(result.real_output - exact).max())
+            error = float(np.abs(result.attended.real_output - exact).max())
             moved = dict.fromkeys(("q", "state", "k", "v_req", "v", "o"), 8)
             measurement = Measurement(1000 + len(layers), dict.fromkeys(ArrayUse, 1), 100, 0.5, moved)
             runs.append(LayerRun(result, measurement, 30.0 if error else float("inf"), error))
@@ -251,16 +251,16 @@ def test_waves_are_written_and_their_path_is_printed(tmp_path, capsys):
 def test_a_core_that_differs_is_exit_code_1_and_says_where(tmp_path, monkeypatch, capsys):
     """Golden is made to expect something else, of query 1 of head 1: row 3 of a job of two heads."""
 
-    def wrong(attention, config, mask, tau):
-        result = attend(attention, config, mask, tau)
+    def wrong(attention, config, mask, threshold):
+        result = run_layer(attention, config, mask, threshold)
         output = result.results[0].output.copy()
         output[3, 2] += 5
         return replace(result, results=[replace(result.results[0], output=output), *result.results[1:]])
 
-    monkeypatch.setattr(sim.simulate, "attend", wrong)
+    monkeypatch.setattr(sim.simulate, "run_layer", wrong)
     file, output = write(tmp_path / "x.npz", (2, 1, 2, 3, 4, 4)), tmp_path / "x.json"
     output.write_text("precious")
-    right = attend(load_attention(file).quantise(), TINY).results[0].output[3, 2]
+    right = run_layer(load_attention(file).quantise(), TINY).results[0].output[3, 2]
     arguments = ["run", "--preset", "tiny", "--input", str(file), "--json", str(output), "--waves"]
     assert main(arguments) == 1
     captured = capsys.readouterr()
@@ -316,7 +316,7 @@ def test_a_sweep_writes_three_files_that_agree(tmp_path, capsys):
 
     attention, mask = load_attention(file).quantise(), Mask(MaskKind.CAUSAL)
     for tau, point in zip((None, 2.5), summary["points"], strict=True):
-        expected = expected_figures(attend(attention, TINY, mask, threshold_from_bits(tau)), mask)
+        expected = expected_figures(run_layer(attention, TINY, mask, Threshold.of(tau)), mask)
         assert {name: point[name] for name in ("tau", *expected)} == {"tau": tau, **expected}
     assert summary["points"][1]["survivors"] < 1
     for name, value in {

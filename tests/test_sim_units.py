@@ -24,6 +24,7 @@ from golden.errors import InputError
 from golden.job import Job, JobResult, ScoreScale
 from golden.masks import Mask, MaskKind
 from golden.state import PartialState
+from golden.threshold import Threshold
 from rtl import interfaces
 from rtl.interfaces import ArrayUse, Status
 from sim import runner
@@ -146,7 +147,7 @@ def test_the_words_of_a_job_are_its_tensors_and_fields(seed, config):
         "keys": job.keys,
         "multiplier": job.scale.multiplier,
         "shift": job.scale.shift,
-        "tau": job.tau,
+        "tau": job.threshold.tau,
         "mask": {MaskKind.NONE: 0, MaskKind.CAUSAL: 1, MaskKind.WINDOW: 2}[job.mask.kind],
         "window": job.mask.window,
         "from_state": int(job.state is not None),
@@ -213,7 +214,7 @@ def plain_job(rows: int = 3, keys: int = 9, head_dim: int = 6, value_dim: int = 
         indices=np.arange(keys, dtype=np.int64) * 2,
         value=rng.integers(-128, 128, (keys, value_dim)).astype(np.int8),
         scale=ScoreScale.of(2.0**-6),
-        tau=100,
+        threshold=Threshold(100),
         mask=Mask(MaskKind.CAUSAL),
         tag=77,
     )
@@ -262,7 +263,7 @@ def seen(
         {},
         {"emit_state": True},
         {"rows": 1, "keys": 1},
-        {"mask": Mask(), "tau": formats.TAU_KEEP_ALL},
+        {"mask": Mask(), "threshold": Threshold()},
         {"indices": np.arange(9, dtype=np.int64) + 2},
         {"state": PartialState.empty(3, 5)},
     ],
@@ -439,7 +440,7 @@ def test_random_jobs_reach_the_corners():
         [result.empty.any() and not result.empty.all() for result in results],
         [result.empty.all() for result in results],
         [not result.survivors[-1] for result in results],
-        [job.tau == formats.TAU_KEEP_ALL for job in jobs],
+        [job.threshold.tau == formats.TAU_KEEP_ALL for job in jobs],
         [job.state is not None and (job.state.total == 0).all() for job in jobs],
     ):
         assert 3 <= sum(wanted) < len(jobs)
