@@ -10,23 +10,26 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
+from queue import SimpleQueue
 
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401
 from threadpoolctl import ThreadpoolController
 
+from golden import formats
 from golden.attended import Attended
 from golden.block_mask import BlockMask
 from golden.config import CoreConfig
 from golden.errors import InputError
-from golden.kernels import attend_rows
 from golden.masks import Mask, MaskKind
+from golden.packs import Workspace, workspace
 from golden.plan import Blocks, check_layer
 from golden.quantise import QuantisedAttention
-from golden.state import PartialState, normalise
+from golden.rows import attend_rows
 from golden.threshold import Threshold
 
-TILE_ROWS = 128
+TILE_ROWS = 256
 """Rows of a tile: enough that a product with them keeps the arithmetic units busy, few enough for the cache."""
 
 # What Numba multiplies matrices with is scipy's BLAS, which has to be loaded for its threads to be found.
@@ -55,7 +58,7 @@ class _Arrays:
         return cls(
             output=np.empty((*rows, attention.value_dim), dtype=np.int16),
             maximum=np.empty(rows, dtype=np.int64),
-            total=np.empty(rows, dtype=np.int64),
+            total=np.zeros(rows, dtype=np.int64),
             dropped=np.zeros(rows, dtype=np.int64),
             saturated=np.zeros(rows, dtype=np.int64),
             survivors=np.zeros(by_block, dtype=np.int64),
@@ -84,19 +87,28 @@ class _Layer:
             for first in range(0, count, step):
                 yield kv_head, slice(first, min(count, first + step))
 
-    def run(self, tile: tuple[int, slice]) -> None:
-        """Run the blocks of one tile."""
+    @property
+    def keep_all(self) -> bool:
+        """Whether every block keeps the first keys of the layer, all that it sees: see `attend_rows`."""
+        # A window begins elsewhere for each block, so its packs do as well.
+        return self.threshold.keeps_all and self.blocks.streamed is None and self.mask.kind != MaskKind.WINDOW
+
+    def run(self, tile: tuple[int, slice], rooms: SimpleQueue[Workspace]) -> None:
+        """Run the blocks of one tile in one of `rooms`."""
         kv_head, blocks = tile
+        work = rooms.get()
         if not self.threshold.target:
-            self._run_blocks(kv_head, blocks, self.threshold)
+            self._run_blocks(kv_head, blocks, self.threshold, work)
+            rooms.put(work)
             return
         threshold = self.threshold
         for block in range(blocks.start, blocks.stop):
-            self._run_blocks(kv_head, slice(block, block + 1), threshold)
+            self._run_blocks(kv_head, slice(block, block + 1), threshold, work)
             survivors = int(self.arrays.survivors[kv_head, block])
             threshold = threshold.after(survivors, int(self.streamed[kv_head, block]))
+        rooms.put(work)
 
-    def _run_blocks(self, kv_head: int, blocks: slice, threshold: Threshold) -> None:
+    def _run_blocks(self, kv_head: int, blocks: slice, threshold: Threshold, work: Workspace) -> None:
         attention, arrays = self.attention, self.arrays
         rows = slice(self.blocks.rows[blocks.start].start, self.blocks.rows[blocks.stop - 1].stop)
         positions = self.blocks.positions[rows]
@@ -106,10 +118,7 @@ class _Layer:
         streamed = _NO_BLOCKS
         if self.blocks.streamed is not None:
             streamed = self.blocks.streamed[kv_head, blocks, keys]
-        # A window begins elsewhere for each block, so its packs do as well.
-        keep_all = threshold.keeps_all and not streamed.size and self.mask.kind != MaskKind.WINDOW
-        state = PartialState.empty(len(positions), attention.value_dim)
-        maximum, accumulator = state.maximum.astype(np.float32), state.accumulator.astype(np.float64)
+        maximum = np.full(len(positions), formats.NO_MAXIMUM, dtype=np.float32)
         attend_rows(
             attention.query[heads, self.blocks.query_index[rows]],
             positions,
@@ -122,33 +131,27 @@ class _Layer:
             int(self.mask.kind),
             self.mask.window,
             self.config.lanes,
-            len(positions) if keep_all else self.config.rows,
-            keep_all,
+            len(positions) if self.keep_all else self.config.rows,
+            self.keep_all,
             streamed,
             maximum,
-            state.total,
-            accumulator,
+            arrays.total[kv_head, rows],
+            arrays.output[kv_head, rows],
             arrays.dropped[kv_head, rows],
             arrays.saturated[kv_head, rows],
             arrays.survivors[kv_head, blocks],
             _NO_BLOCKS if arrays.kept is None else arrays.kept[kv_head, blocks, keys],
+            work,
         )
-        state = PartialState(maximum.astype(np.int64), state.total, accumulator.astype(np.int64))
-        arrays.output[kv_head, rows] = normalise(state)
-        arrays.maximum[kv_head, rows] = state.maximum
-        arrays.total[kv_head, rows] = state.total
+        arrays.maximum[kv_head, rows] = maximum
         arrays.tau[kv_head, blocks] = threshold.tau
-        if keep_all:
-            self._keep_visible(kv_head, blocks)
-
-    def _keep_visible(self, kv_head: int, blocks: slice) -> None:
-        """Note that blocks kept every key that some of their rows may attend to."""
-        for block in range(blocks.start, blocks.stop):
-            rows = self.blocks.rows[block]
-            first, end = self.mask.bounds(self.blocks.positions[rows], self.attention.indices)
-            self.arrays.survivors[kv_head, block] = end.max() - first.min()
-            if self.arrays.kept is not None:
-                self.arrays.kept[kv_head, block, first.min() : end.max()] = True
+        if self.keep_all:
+            # Every key that some row of a block may attend to: all up to the last visible one, if there is any.
+            for block, part in enumerate(visible, blocks.start):
+                seen = part.stop if self.blocks.seen[block] else 0
+                arrays.survivors[kv_head, block] = seen
+                if arrays.kept is not None:
+                    arrays.kept[kv_head, block, :seen] = True
 
     def attendable(self) -> np.ndarray:
         """Return the keys streamed that each row may attend to, int64, shape (kv_heads, rows)."""
@@ -222,8 +225,13 @@ def attend(
     tiles = list(layer.tiles())
     workers = min(len(tiles), threads or len(os.sched_getaffinity(0)))
     # Tiles run side by side, so the products inside them must not start threads of their own.
+    rows = TILE_ROWS // config.rows * config.rows if config.rows < TILE_ROWS else config.rows
+    rooms: SimpleQueue[Workspace] = SimpleQueue()
+    for _ in range(workers):
+        room = (rows, attention.keys, attention.head_dim, attention.value_dim, config.lanes)
+        rooms.put(workspace(*room, buffered=not layer.keep_all))
     with _BLAS.limit(limits=1), ThreadPoolExecutor(workers) as pool:
-        list(pool.map(layer.run, tiles))
+        list(pool.map(layer.run, tiles, repeat(rooms)))
     first_rows = [rows.start for rows in blocks.rows]
     return Attended(
         attention=attention,

@@ -89,12 +89,6 @@ class Mask:
             return np.zeros(len(positions), np.int64), last
         return np.searchsorted(indices, positions - self.window, side="right"), last
 
-    def visible(self, positions: np.ndarray, indices: np.ndarray) -> slice:
-        """Return the range from the first to the last key that any row sees; the first key when there is none."""
-        first, end = self.bounds(positions, indices)
-        seen = first < end
-        return slice(int(first[seen].min()), int(end[seen].max())) if seen.any() else slice(0, 1)
-
 
 def query_positions(queries: int, keys: int) -> np.ndarray:
     """Return the positions of a head's query rows when nothing else is said.

@@ -34,6 +34,8 @@ class Blocks:
     visible : list of slice
         Of the layer's keys, each block's from the first to the last that some row may attend to by the mask; the first
         key if there is none.
+    seen : list of bool
+        Whether there is any key that some row of the block may attend to.
     streamed : numpy.ndarray, optional
         bool, shape (kv_heads, blocks, keys): which keys a block mask lets through. None without one: all of `visible`.
     """
@@ -43,6 +45,7 @@ class Blocks:
     positions: np.ndarray
     rows: list[slice]
     visible: list[slice]
+    seen: list[bool]
     streamed: np.ndarray | None
 
     @classmethod
@@ -61,7 +64,13 @@ class Blocks:
         head_offset = np.tile(np.arange(group, dtype=np.int64), attention.queries)
         positions = attention.positions[query_index]
         rows = [slice(first, first + config.rows) for first in range(0, len(positions), config.rows)]
-        visible = [mask.visible(positions[block], attention.indices) for block in rows]
+        first, end = mask.bounds(positions, attention.indices)
+        visible, seen = [], []
+        for block in rows:
+            sees = first[block] < end[block]
+            seen.append(bool(sees.any()))
+            bounds = (first[block][sees].min(), end[block][sees].max()) if seen[-1] else (0, 1)
+            visible.append(slice(int(bounds[0]), int(bounds[1])))
         streamed = None
         if block_mask is not None:
             block_mask.check(attention.kv_heads, attention.positions, attention.indices)
@@ -73,7 +82,7 @@ class Blocks:
                     first, last = positions[block][[0, -1]]
                     where = f"kv head {kv_head}, positions {first} to {last}"
                     raise InputError(f"the block mask leaves {where} without a key that they may attend to")
-        return cls(query_index, head_offset, positions, rows, visible, streamed)
+        return cls(query_index, head_offset, positions, rows, visible, seen, streamed)
 
 
 @dataclass(frozen=True, eq=False)
