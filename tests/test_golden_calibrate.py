@@ -167,6 +167,15 @@ def test_a_rescued_query_is_served_in_the_shortest_input_that_has_it():
     assert both.tolist() == [[False, True, False, False], [False, False, False, True]]
 
 
+def test_an_input_in_which_a_query_sees_nothing_asks_for_nothing():
+    """Of 4 queries over 1 key in a window of 1 the last 3 see no key; over 4 keys they do."""
+    random, mask = np.random.default_rng(0), Mask.of(window=1)
+    layer = [tensors_of(random, 4, 4, mask), tensors_of(random, 4, 1, mask)]
+    cut = average_of(layer).prune(100, 1, 1)
+    assert np.array_equal(cut.block_mask.allowed, np.stack([np.eye(4, dtype=bool)] * 2))
+    assert cut.rescued == 2 * 4
+
+
 def test_causal_queries_before_the_first_kept_key_are_served():
     """Only the end of a long block of queries looks at itself, so that its first queries would see nothing."""
     query = np.zeros((1, 8, 8))

@@ -85,6 +85,8 @@ CASES = {
     "cross": Case(Mask(), threshold=Threshold.of(target=0.4), attention=layer(40, 30)),
     "decode": Case(threshold=Threshold.of(3), attention=layer(1, 30)),
     "all": Case(Mask()),
+    # Query heads that share keys are in different blocks of rows here and there.
+    "odd": Case(threshold=Threshold.of(2), config=CoreConfig(rows=3, rows_per_scaler=1)),
 }
 
 
@@ -142,6 +144,7 @@ def test_the_pictures_hold_weights_fates_and_counts_by_key(name):
     ticks = [text.get_text() for text in bar.get_yticklabels() if text.get_text()]
     assert len(ticks) > 2
     assert all(re.fullmatch(r"\$2\^\{-?\d+\}\$", tick) for tick in ticks)
+    assert [2.0 ** int(tick[4:-2]) for tick in ticks] == pytest.approx(bar.get_yticks())
     assert "softmax" in bar.get_ylabel()
 
     allowed = np.maximum((fate != Fate.BARRED).sum(axis=0), 1)
@@ -159,8 +162,9 @@ def test_the_pictures_hold_weights_fates_and_counts_by_key(name):
     for planned, result in jobs:
         streamed[planned.job.indices] += 1
         kept[planned.job.indices] += result.survivors
-    assert np.array_equal(below_right.patches[0].get_data().values, streamed)
-    assert np.array_equal(below_right.patches[1].get_data().values, kept)
+    for patch, expected in zip(below_right.patches, (streamed, kept), strict=True):
+        assert np.array_equal(patch.get_data().values, expected)
+        assert np.array_equal(patch.get_data().edges, edges)
     assert below_right.get_ylabel() == "blocks that\nkeep the key"
 
     legend = {text.get_text() for text in right.get_legend().get_texts()}
