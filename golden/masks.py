@@ -44,6 +44,9 @@ class Mask:
         if self.kind != MaskKind.WINDOW and self.window != 0:
             raise InputError(f"only a window mask has a window; {self.kind.name.lower()} was given {self.window}")
 
+    def __str__(self) -> str:
+        return f"window of {self.window} keys" if self.window else self.kind.name.lower()
+
     @classmethod
     def of(cls, causal: bool = False, window: int | None = None) -> Mask:
         """Return the mask that the options ``--causal`` and ``--window`` ask for; a window is always causal."""

@@ -6,10 +6,30 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
+from typing import Protocol
 
+from golden.block_mask import BlockMask, load_block_masks
 from golden.config import PRESETS, CoreConfig, preset
 from golden.errors import InputError
 from golden.masks import Mask
+from golden.tensors import AttentionTensors
+from golden.threshold import Threshold
+
+
+class Commands(Protocol):
+    """What `argparse` adds the parsers of commands to; its own class has no public name."""
+
+    def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:
+        """Add the parser of one command."""
+
+
+THRESHOLD_OPTIONS = (
+    ("tau", "BITS", "drop keys whose weight is below 2^-BITS of the largest of each row"),
+    ("epsilon", "SHARE", "lose at most this share of any row's softmax"),
+    ("target", "SHARE", "move tau so that this share of the streamed keys survives"),
+)
+"""Option, placeholder and help of each number that `Threshold.of` takes, in its order."""
 
 
 def add_config_options(parser: argparse.ArgumentParser, default: str = "default") -> None:
@@ -60,6 +80,53 @@ def mask_of(options: argparse.Namespace, default: Mask) -> Mask:
     if options.causal is None and options.window is None:
         return default
     return Mask.of(bool(options.causal), options.window)
+
+
+def add_threshold_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--tau``, ``--epsilon`` and ``--target``, which make up one threshold."""
+    for name, metavar, text in THRESHOLD_OPTIONS:
+        parser.add_argument(f"--{name}", type=float, metavar=metavar, help=text)
+
+
+def threshold_of(options: argparse.Namespace) -> Threshold:
+    """Return the threshold that the options of `add_threshold_options` ask for; nothing is dropped by default.
+
+    Raises
+    ------
+    InputError
+        If a number is outside the range of its format.
+    """
+    return Threshold.of(options.tau, options.epsilon, options.target)
+
+
+def add_block_mask_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--block-mask``."""
+    parser.add_argument(
+        "--block-mask", type=Path, metavar="FILE", help="static masks, as `calibrate` writes them; none by default"
+    )
+
+
+def block_mask_of(options: argparse.Namespace, tensors: AttentionTensors) -> BlockMask | None:
+    """Return the mask of the layer of `tensors` from the file that the option of `add_block_mask_option` names.
+
+    Tensors that do not say their layer get the only mask of a file that has one.
+
+    Raises
+    ------
+    InputError
+        If the file can't be read or has no such mask.
+    """
+    path = options.block_mask
+    if path is None:
+        return None
+    masks = load_block_masks(path)
+    if tensors.layer in masks:
+        return masks[tensors.layer]
+    if tensors.layer is None and len(masks) == 1:
+        return next(iter(masks.values()))
+    found = "layer " + ", ".join(map(str, masks))
+    wanted = "and the tensors do not say theirs" if tensors.layer is None else f"not of {tensors.layer}"
+    raise InputError(f"{path} has masks of {found}, {wanted}")
 
 
 def run_command(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:

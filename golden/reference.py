@@ -11,6 +11,7 @@ A query that may attend to no key gives zeros, as the core does.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -20,21 +21,48 @@ from golden.quantise import QuantisedAttention
 _CHUNK_LOGITS = 1 << 22
 
 
-def _head(
-    query: np.ndarray, key: np.ndarray, value: np.ndarray, softmax_scale: float, mask: Mask, positions: np.ndarray
-) -> np.ndarray:
-    query, key, value = (tensor.astype(np.float64) for tensor in (query, key, value))
+def softmax_weights(
+    query: np.ndarray, key: np.ndarray, softmax_scale: float, mask: Mask, positions: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the exact softmax of one head, a chunk of queries at a time.
+
+    Parameters
+    ----------
+    query, key : numpy.ndarray
+        Any numbers, shapes (queries, head_dim) and (keys, head_dim).
+    softmax_scale : float
+        Factor from ``q . k`` to the exponent of e.
+    mask : Mask
+        Which keys a query may attend to.
+    positions : numpy.ndarray
+        Position of every query, shape (queries,). Keys are counted from 0.
+
+    Yields
+    ------
+    tuple of slice and numpy.ndarray
+        The queries of the chunk, and their weights: float64, shape (chunk, keys). A row sums to 1, or to 0 if it may
+        attend to no key.
+    """
+    query, key = query.astype(np.float64), key.astype(np.float64)
     indices = np.arange(len(key))
-    output = np.zeros((len(query), value.shape[1]))
     step = max(1, _CHUNK_LOGITS // len(key))
     for first in range(0, len(query), step):
-        chunk = slice(first, first + step)
+        chunk = slice(first, min(first + step, len(query)))
         allowed = mask.allowed(positions[chunk], indices)
         logits = np.where(allowed, softmax_scale * (query[chunk] @ key.T), -np.inf)
         peak = logits.max(axis=1, keepdims=True)
         weights = np.exp(logits - np.where(np.isfinite(peak), peak, 0))
         total = weights.sum(axis=1, keepdims=True)
-        output[chunk] = weights @ value / np.where(total == 0, 1, total)
+        weights /= np.where(total == 0, 1, total)
+        yield chunk, weights
+
+
+def _head(
+    query: np.ndarray, key: np.ndarray, value: np.ndarray, softmax_scale: float, mask: Mask, positions: np.ndarray
+) -> np.ndarray:
+    output = np.empty((len(query), value.shape[1]))
+    for chunk, weights in softmax_weights(query, key, softmax_scale, mask, positions):
+        output[chunk] = weights @ value.astype(np.float64)
     return output
 
 

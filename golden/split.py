@@ -59,13 +59,32 @@ def run_split(job: Job, lanes: int, cuts: Sequence[int]) -> JobResult:
     bounds = [0, *cuts, job.keys]
     if any(after <= before for before, after in pairwise(bounds)):
         raise InputError(f"cuts must rise from 1 to {job.keys - 1}, not {list(cuts)}")
-    state = job.state or PartialState.empty(job.rows, job.value_dim)
     results = []
     for first, end in pairwise(bounds):
         keys = slice(first, end)
         part = replace(job, key=job.key[keys], indices=job.indices[keys], value=job.value[keys], state=None)
         results.append(run_job(part, lanes))
-        state = merge(state, results[-1].state)
+    return merge_parts(job, results)
+
+
+def merge_parts(job: Job, results: Sequence[JobResult]) -> JobResult:
+    """Merge what the parts of a job returned, in their order.
+
+    Parameters
+    ----------
+    job : Job
+        The whole job; a state that it starts from is merged before the first part.
+    results : sequence of JobResult
+        Of the parts, by rising key.
+
+    Returns
+    -------
+    JobResult
+        State and output after the last merge, the other fields over all parts.
+    """
+    state = job.state or PartialState.empty(job.rows, job.value_dim)
+    for result in results:
+        state = merge(state, result.state)
     return JobResult(
         output=normalise(state),
         state=state,

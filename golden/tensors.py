@@ -71,6 +71,12 @@ class AttentionTensors:
         """Whether none of q, k and v is quantised already."""
         return all(tensor.dtype.kind == "f" for tensor in (self.q, self.k, self.v))
 
+    @property
+    def layer(self) -> int | None:
+        """The layer of the model that the tensors are from, by their metadata; None if these do not say."""
+        layer = self.metadata.get("layer")
+        return layer if isinstance(layer, int) and not isinstance(layer, bool) and layer >= 0 else None
+
     def quantise(self, subtract_key_mean: bool = False) -> QuantisedAttention:
         """Return the tensors in int8: see `golden.quantise.quantise`, which also checks them."""
         return quantise(

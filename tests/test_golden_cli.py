@@ -13,6 +13,10 @@ import pytest
 
 import golden
 from golden.__main__ import main
+from golden.config import CoreConfig
+from golden.fast import attend
+from golden.tensors import load_attention
+from golden.threshold import Threshold
 
 ROOT = Path(golden.__file__).parent.parent
 MINILM = str(Path(golden.__file__).parent / "data" / "minilm_l3_128.npz")
@@ -26,25 +30,46 @@ def write(path: Path, **arrays: object) -> str:
 
 
 def rows(text: str) -> dict[str, list[float]]:
-    """Return the numbers of a table by the first word of the line."""
+    """Return the numbers of a table by the label that its lines begin with."""
     found = {}
     for line in text.splitlines():
-        word, *cells = line.split()[:7] or [""]
+        label, *cells = re.split(r" {2,}", line)
         if cells and all(re.fullmatch(r"-?[\d.]+(e[-+]\d+)?%?|inf", cell) for cell in cells):
-            found[word] = [float(cell.rstrip("%")) for cell in cells]
+            found[label] = [float(cell.rstrip("%")) for cell in cells]
     return found
 
 
 def test_attend_prints_a_row_per_threshold(capsys):
     assert main(["attend", MINILM, "--tau", "4", "12"]) == 0
     table = rows(capsys.readouterr().out)
-    assert list(table) == ["all", "4", "12"]
+    assert list(table) == ["all", "tau 4", "tau 12"]
     snr, error, survivors, saturated, dropped, bound = zip(*table.values(), strict=True)
     assert snr[0] >= 48 > snr[1]
     assert survivors[0] == 100 > survivors[2] > survivors[1] > 0
     assert saturated == (0, 0, 0)
     assert dropped[0] == bound[0] == 0 < dropped[2] < dropped[1]
     assert error[1] < bound[1]
+
+
+def test_attend_has_a_row_for_every_kind_of_threshold(capsys):
+    assert main(["attend", MINILM]) == 0
+    assert list(rows(capsys.readouterr().out)) == ["all", "tau 4", "tau 6", "tau 8", "tau 10", "tau 12"]
+    arguments = ["--epsilon", "0.01", "0.2", "--target", "0.6", "--tau", "5", "--rows", "1", "--rows-per-scaler", "1"]
+    assert main(["attend", MINILM, *arguments]) == 0
+    table = rows(capsys.readouterr().out)
+    assert list(table) == ["all", "tau 5", "epsilon 0.01", "epsilon 0.2", "target 0.6"]
+    attention = load_attention(MINILM).quantise()
+    for label, threshold in (
+        ("tau 5", Threshold.of(5)),
+        ("epsilon 0.01", Threshold.of(epsilon=0.01)),
+        ("target 0.6", Threshold.of(target=0.6)),
+    ):
+        result = attend(attention, CoreConfig(rows=1, rows_per_scaler=1), threshold=threshold)
+        assert table[label][2] == pytest.approx(100 * result.survivor_share.mean(), abs=0.051)
+        assert table[label][4] == pytest.approx(100 * result.dropped_share.max(), abs=0.051)
+    assert table["epsilon 0.01"][4] <= 1
+    assert 1 < table["epsilon 0.2"][4] <= 20
+    assert table["target 0.6"][2] == pytest.approx(60, abs=5)
 
 
 def test_attend_takes_the_mask_of_the_file_unless_told_otherwise(tmp_path, capsys):
@@ -114,6 +139,9 @@ def ones(heads: int, dim: int) -> np.ndarray:
         ("attend", ["--preset", "huge"], {}, "there is no preset 'huge'; presets are tiny, small, default, wide"),
         ("attend", ["--lanes", "12"], {}, "lanes must be a power of two from 4 to 64, not 12"),
         ("attend", ["--tau", "nan"], {}, "tau must be from 1.0 to"),
+        ("attend", ["--epsilon", "0.1", "1"], {}, "epsilon must be from"),
+        ("attend", ["--target", "1"], {}, "target must be above 0 and below 1, not 1.0"),
+        ("attend", ["--block-mask", "none.npz"], {}, "none.npz can't be read"),
         ("attend", ["--subtract-key-mean"], {"k": ones(1, 8).astype(np.int8)}, "k is int8 already"),
         ("attend", ["--window", "70000"], {}, "window is 70000; this configuration holds at most 65536"),
     ],
