@@ -87,13 +87,19 @@ def embed(tokenizer: Any, network: Any, sentences: Sequence[str]) -> np.ndarray:
     import torch
 
     rows = []
-    with torch.inference_mode():
-        for sentence in sentences:
-            encoded = tokenizer(sentence, return_tensors="pt", truncation=True)
-            hidden = network(**encoded).last_hidden_state
-            weight = encoded["attention_mask"][..., None].to(hidden.dtype)
-            mean = (hidden * weight).sum(dim=1) / weight.sum(dim=1)
-            rows.append(torch.nn.functional.normalize(mean, dim=1)[0].double().numpy())
+    threads = torch.get_num_threads()
+    # A sentence is too little work to share out, and threads that wait for each other take many times as long.
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for sentence in sentences:
+                encoded = tokenizer(sentence, return_tensors="pt", truncation=True)
+                hidden = network(**encoded).last_hidden_state
+                weight = encoded["attention_mask"][..., None].to(hidden.dtype)
+                mean = (hidden * weight).sum(dim=1) / weight.sum(dim=1)
+                rows.append(torch.nn.functional.normalize(mean, dim=1)[0].double().numpy())
+    finally:
+        torch.set_num_threads(threads)
     return np.stack(rows)
 
 
