@@ -136,16 +136,17 @@ def test_padding_leaves_no_trace(name, side):
         assert snr_db(alone, output[n : n + 1, part]) > 50
 
 
+@pytest.mark.parametrize("padding", [3, 0])
 @pytest.mark.parametrize("name", DECODERS)
-def test_decode_with_a_cache(name):
+def test_decode_with_a_cache(name, padding):
     config, mask = MODELS[name]
     calls = Calls()
     model = build(config(), calls.name)
     ids = tokens(2, 16)
-    # The first sequence begins with padding.
-    begins = [3, 0]
+    # The first sequence may begin with padding; without any, models give no mask but say that they are causal.
+    begins = [padding, 0]
     attention_mask = torch.ones(2, 16, dtype=torch.long)
-    attention_mask[0, :3] = 0
+    attention_mask[0, :padding] = 0
     positions = (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
     whole = run(model, ids, attention_mask=attention_mask, position_ids=positions)
     prefill = calls.calls[0]
@@ -286,13 +287,26 @@ def test_embeddings_survive_the_arithmetic(comparison):
     assert (total.calls, total.survivor_share, total.dropped_share, total.saturated) == (6 * 60, 1, 0, 0)
 
 
-def test_dropping_shows_in_the_embeddings(comparison):
+def test_dropping_shows_in_the_embeddings(minilm, comparison):
+    comparison = sentences.Comparison(minilm, comparison.sentences[:12])
     coarse = comparison.measure(Threshold.of(tau=2))
     assert coarse.cosine.min() < 0.99
     assert coarse.collector.total.survivor_share < 0.9
     fine = comparison.measure(Threshold.of(epsilon=0.01))
     assert 0 < fine.collector.total.dropped_share <= 0.01
     assert fine.cosine.min() > 0.999
+
+
+def test_an_embedding_is_the_mean_over_what_is_no_padding():
+    hidden = torch.tensor([[[3.0, 0.0], [3.0, 8.0], [50.0, -70.0]]])
+
+    def tokenizer(sentence, **options):
+        return {"attention_mask": torch.tensor([[1, 1, 0]])}
+
+    def network(**encoded):
+        return transformers.modeling_outputs.BaseModelOutput(last_hidden_state=hidden)
+
+    assert np.allclose(sentences.embed(tokenizer, network, ["one", "two"]), [[0.6, 0.8], [0.6, 0.8]])
 
 
 def test_paraphrases_are_neighbours(comparison):

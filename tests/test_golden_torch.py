@@ -225,6 +225,9 @@ def test_statistics_are_the_sums_of_what_the_core_reports():
     assert twice.dropped_share == max(part.dropped_share.max() for part in expected) > 0
     assert twice.output_error == max(part.output_error.max() for part in expected) > 0
     assert (twice.tau, other.tau) == ("3", "3 to all")
+    # A call in which nothing was dropped leaves the worst as it is.
+    assert (other.dropped_share, other.output_error) == (twice.dropped_share, twice.output_error)
+    assert (collector.total.dropped_share, collector.total.tau) == (twice.dropped_share, "3 to all")
     assert collector.total.survivors == twice.survivors + other.survivors
     lines = collector.table().splitlines()
     assert [line.split()[0] for line in lines] == ["layer", "2", "5", "all"]
