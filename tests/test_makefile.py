@@ -196,6 +196,17 @@ def test_extras_are_installed_once_and_after_the_base(checkout: Checkout):
     assert checkout.modules_run() == ["pytest -k merge"]
 
 
+def test_models_are_installed_once_and_only_when_asked_for(checkout: Checkout):
+    install = "pip install --editable .[models]"
+    assert checkout.make("models").returncode == 0
+    assert checkout.modules_run() == [*BASE, install]
+    assert checkout.make("models", "test").returncode == 0
+    assert checkout.modules_run() == ["pip install --editable .[test]", "pytest"]
+    (checkout.root / "pyproject.toml").touch()
+    assert checkout.make("test").returncode == 0
+    assert install not in checkout.modules_run()
+
+
 def test_parallel_make_installs_one_at_a_time(checkout: Checkout):
     assert checkout.make("-j8", "soak", "synth", "N=5", "SEED=7").returncode == 0
     assert checkout.modules_run() == [

@@ -1,0 +1,26 @@
+"""Command line of the experiments: ``python -m golden.experiments sentences``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from golden.experiments import sentences
+from golden.options import run_command
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m golden.experiments", description="Models to try the core on.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    sentences.add_command(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or 2 after one sentence on what was wrong with the input."""
+    return run_command(_parser(), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
