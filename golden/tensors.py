@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from golden.errors import InputError
+from golden.files import read_npz, write_npz
 from golden.masks import Mask, MaskKind
 from golden.quantise import QuantisedAttention, quantise
 
@@ -86,32 +85,6 @@ class AttentionTensors:
         )
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return every array of the file that can be read without running code from it."""
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a NumPy .npz file") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise InputError(f"{path} is a single array; an .npz file with arrays q, k and v is needed")
-    arrays: dict[str, np.ndarray] = {}
-    with archive:
-        for name in archive.files:
-            try:
-                member = archive[name]
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                # A stranger's metadata may be a pickled object; only what is needed has to be readable.
-                if name in _NAMES:
-                    raise InputError(f"array {name} of {path} holds Python objects or is damaged") from error
-                continue
-            # A member of the archive that isn't an array comes back as its bytes.
-            if isinstance(member, np.ndarray):
-                arrays[name] = member
-    return arrays
-
-
 def _numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise InputError(f"array {name} of {path} must hold numbers, not {array.dtype}")
@@ -158,7 +131,7 @@ def load_attention(path: str | os.PathLike[str]) -> AttentionTensors:
         If there is no such file, it is not an .npz, an array is missing or damaged, or a number is not one.
     """
     path = Path(path)
-    arrays = _read_arrays(path)
+    arrays = read_npz(path, "arrays q, k and v", _NAMES)
     for name in _TENSORS:
         if name not in arrays:
             raise InputError(f"{path} has no array {name}; it has {', '.join(arrays) or 'none'}")
@@ -195,12 +168,4 @@ def save_attention(path: str | os.PathLike[str], tensors: AttentionTensors) -> N
     arrays: dict[str, Any] = {name: getattr(tensors, name) for name in (*_TENSORS, *_SCALES, "softmax_scale")}
     arrays = {name: value for name, value in arrays.items() if value is not None}
     arrays |= {"causal": tensors.mask.kind != MaskKind.NONE, "window": tensors.mask.window} | tensors.metadata
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_npz(path, arrays)
