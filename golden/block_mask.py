@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from golden.errors import InputError
-from golden.files import read_arrays, write_arrays
+from golden.files import read_npz, write_npz
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +86,12 @@ def save_block_masks(path: Path, masks: dict[int, BlockMask], **metadata: str | 
     """Write the masks of a model's layers, by layer number, to an .npz file; InputError if that can't be done."""
     arrays = {f"layer_{layer}": mask.allowed for layer, mask in masks.items()}
     sizes = {f"blocks_{layer}": np.array([mask.query_block, mask.key_block]) for layer, mask in masks.items()}
-    write_arrays(path, arrays | sizes | {name: np.asarray(value) for name, value in metadata.items()})
+    write_npz(path, arrays | sizes | {name: np.asarray(value) for name, value in metadata.items()})
 
 
 def load_block_masks(path: Path) -> dict[int, BlockMask]:
     """Return the masks that `save_block_masks` wrote, by layer; InputError if `path` holds none."""
-    arrays = read_arrays(path)
+    arrays = read_npz(path, "block masks")
     masks = {}
     for name, allowed in arrays.items():
         prefix, _, number = name.partition("_")

@@ -1,11 +1,11 @@
-"""Reading arrays and writing results, with an answer in place of a traceback where that can't be done."""
+"""Reading and writing files, with an answer in place of a traceback where that can't be done."""
 
 from __future__ import annotations
 
 import os
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,49 @@ def write_text(path: Path, text: str) -> None:
         path.write_text(text)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write `arrays` to the .npz file `path`, or raise InputError if that can't be done.
+def read_npz(path: Path, holding: str, needed: Container[str] | None = None) -> dict[str, np.ndarray]:
+    """Return every array of a file that can be read without running code from it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    holding : str
+        What such a file holds, for the message about one that is no .npz file.
+    needed : container of str, optional
+        The arrays that must be readable if they are there; all by default.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it is not an .npz, or an array that is needed is damaged.
+    """
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a NumPy .npz file") from error
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise InputError(f"{path} is a single array; an .npz file with {holding} is needed")
+    arrays: dict[str, np.ndarray] = {}
+    with archive:
+        for name in archive.files:
+            try:
+                member = archive[name]
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                # A stranger's metadata may be a pickled object; only what is needed has to be readable.
+                if needed is None or name in needed:
+                    raise InputError(f"array {name} of {path} holds Python objects or is damaged") from error
+                continue
+            # A member of the archive that isn't an array comes back as its bytes.
+            if isinstance(member, np.ndarray):
+                arrays[name] = member
+    return arrays
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write `arrays` to a compressed .npz file, or raise InputError if that can't be done.
 
     The file is complete or not there at all: it is written beside `path` and moved over it.
     """
@@ -65,41 +106,3 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def read_arrays(path: Path, needed: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """Return the arrays of the .npz file `path` that can be read without running code from it.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    needed : collection of str, optional
-        Arrays that must not be damaged; any by default. A stranger's further arrays may be pickled objects.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, it is not an .npz, or an array that is needed can't be read.
-    """
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a NumPy .npz file") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise InputError(f"{path} is a single array; an .npz file of named arrays is needed")
-    arrays: dict[str, np.ndarray] = {}
-    with archive:
-        for name in archive.files:
-            try:
-                member = archive[name]
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                if needed is None or name in needed:
-                    raise InputError(f"array {name} of {path} holds Python objects or is damaged") from error
-                continue
-            # A member of the archive that isn't an array comes back as its bytes.
-            if isinstance(member, np.ndarray):
-                arrays[name] = member
-    return arrays

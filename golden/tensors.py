@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from golden.errors import InputError
-from golden.files import read_arrays, write_arrays
+from golden.files import read_npz, write_npz
 from golden.masks import Mask, MaskKind
 from golden.quantise import QuantisedAttention, quantise
 
@@ -137,7 +137,7 @@ def load_attention(path: str | os.PathLike[str]) -> AttentionTensors:
         If there is no such file, it is not an .npz, an array is missing or damaged, or a number is not one.
     """
     path = Path(path)
-    arrays = read_arrays(path, _NAMES)
+    arrays = read_npz(path, "arrays q, k and v", _NAMES)
     for name in _TENSORS:
         if name not in arrays:
             raise InputError(f"{path} has no array {name}; it has {', '.join(arrays) or 'none'}")
@@ -170,5 +170,5 @@ def save_attention(path: str | os.PathLike[str], tensors: AttentionTensors) -> N
     """
     arrays: dict[str, Any] = {name: getattr(tensors, name) for name in (*_TENSORS, *_SCALES, "softmax_scale")}
     arrays = {name: value for name, value in arrays.items() if value is not None}
-    mask = {"causal": tensors.mask.kind != MaskKind.NONE, "window": tensors.mask.window}
-    write_arrays(Path(path), arrays | mask | tensors.metadata)
+    arrays |= {"causal": tensors.mask.kind != MaskKind.NONE, "window": tensors.mask.window} | tensors.metadata
+    write_npz(Path(path), arrays)

@@ -1,4 +1,4 @@
-"""Command line of the experiments: ``python -m golden.experiments sentences``."""
+"""Command line of the experiments on whole models: ``python -m golden.experiments --help``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from golden.experiments import sentences
+from golden.experiments import byte_lm_commands, sentences
 from golden.options import run_command
 
 
@@ -14,6 +14,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m golden.experiments", description="Models to try the core on.")
     commands = parser.add_subparsers(required=True, metavar="command")
     sentences.add_command(commands)
+    byte_lm_commands.add_commands(commands)
     return parser
 
 
