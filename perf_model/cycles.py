@@ -32,7 +32,6 @@ from perf_model.latency import (
     FIFO_LATENCY,
     LOADER_ENTRY,
     LOADER_EXIT,
-    MASK_LATENCY,
     RECORD_LATENCY,
     STATE_PIECES,
     CoreShape,
@@ -42,7 +41,7 @@ from perf_model.latency import (
     finish_latency,
     output_latency,
     pack_latency,
-    score_latency,
+    release_latency,
     verdict_latency,
 )
 
@@ -284,7 +283,7 @@ def job_cost(core: CoreShape, job: JobShape, value_latency: int = VALUE_LATENCY)
         output_step=output + write + 1,
         spacing=spacing,
         first_key=beats,
-        query_latency=score_latency(core) - MASK_LATENCY + 1,
+        query_latency=release_latency(core),
     )
 
 
