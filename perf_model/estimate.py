@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from golden.config import CoreConfig
+from golden.errors import InputError
+from golden.memory import Memory
 from perf_model.cycles import JobShape, StreamCycles, stream_cycles
 from perf_model.energy import PARTS, Energy, jobs_energy, load_energy_table
 from perf_model.exact import JobList, core_cycles
 from perf_model.traffic import HeadTraffic, head_traffic
 from perf_model.workload import Hardware, Workload
-
 
 FOLLOWED_BEATS = 10_000_000
 """Array beats that an estimate follows cycle by cycle; longer lists go by the closed form. About a second."""
@@ -38,7 +39,9 @@ def followed_exactly(core: CoreConfig, blocks: JobShape, times: int) -> bool:
     return stream_cycles(core, blocks).array * lists <= FOLLOWED_BEATS
 
 
-def repeated_cycles(core: CoreConfig, blocks: JobShape, times: int, exact: bool = False) -> StreamCycles:
+def repeated_cycles(
+    core: CoreConfig, blocks: JobShape, times: int, memory: Memory | None = None, exact: bool = False
+) -> StreamCycles:
     """Return the cycles of the same list of jobs run `times` over, back to back.
 
     The first few are followed; the others take as long as the last of these.
@@ -51,13 +54,15 @@ def repeated_cycles(core: CoreConfig, blocks: JobShape, times: int, exact: bool 
         The list of jobs, say those of one head.
     times : int
         How often, 1 or more.
+    memory : Memory, optional
+        The memory, only for `exact`.
     exact : bool
         Follow the lists cycle by cycle, their survivors evenly spread (`perf_model.exact`), rather than job by job.
     """
 
     def cycles(runs: int) -> int:
         if exact:
-            return core_cycles(core, JobList.of_shape(blocks).repeated(runs)).total
+            return core_cycles(core, JobList.of_shape(blocks).repeated(runs), memory).total
         return stream_cycles(core, JobShape.concatenate([blocks] * runs)).total
 
     once = stream_cycles(core, blocks)
@@ -190,7 +195,8 @@ def estimate(workload: Workload, hardware: Hardware, survival: float = 1.0) -> E
     Raises
     ------
     InputError
-        If the hardware can't hold the workload, or `survival` is not possible.
+        If the hardware can't hold the workload, `survival` is not possible, or the workload is too long to be followed
+        with a memory.
     """
     core, streams = hardware.core, workload.streams
     blocks = workload.blocks(core, survival)
@@ -205,13 +211,18 @@ def estimate(workload: Workload, hardware: Hardware, survival: float = 1.0) -> E
         core, blocks, head.dram, head.scratchpad, hardware.scratchpad_kib * 1024, hardware.technology, hardware.dram
     )
     exact = followed_exactly(core, blocks, streams)
+    if not exact and hardware.memory != Memory():
+        raise InputError(
+            f"workload {workload.name!r} is too long to be followed with a memory; a shorter length may do, or no "
+            "bandwidth, latency and outstanding requests"
+        )
     qk_macs = int(np.sum(blocks.rows * blocks.keys)) * workload.head_dim
     return Estimate(
         workload=workload,
         hardware=hardware,
         survival=survival,
         jobs=np.size(blocks.rows) * streams,
-        cycles=repeated_cycles(core, blocks, streams, exact),
+        cycles=repeated_cycles(core, blocks, streams, hardware.memory, exact),
         exact=exact,
         dense_macs=(qk_macs + int(np.sum(blocks.rows * blocks.keys)) * workload.values) * streams,
         macs=(qk_macs + int(np.sum(blocks.rows * blocks.survivors)) * workload.values) * streams,
@@ -228,6 +239,15 @@ def _quantity(value: float, unit: str) -> str:
     return f"{value / 1000.0**power:.3g} {'pnµm kMGT'[power + 4].strip()}{unit}"
 
 
+def _describe_memory(memory: Memory) -> str:
+    """Return how a memory limits the streams of a core."""
+    if memory == Memory():
+        return "never stalled"
+    bandwidth = "any bandwidth" if memory.bandwidth is None else f"{memory.bandwidth:g} bytes a cycle"
+    outstanding = "any number of" if memory.outstanding is None else f"{memory.outstanding}"
+    return f"{bandwidth}, values after {memory.latency} cycles, {outstanding} rows outstanding"
+
+
 def describe(workload: Workload, hardware: Hardware) -> str:
     """Return a paragraph that says what an estimate is of."""
     core = hardware.core
@@ -241,6 +261,7 @@ def describe(workload: Workload, hardware: Hardware) -> str:
         "core": f"{hardware.name}: {core.rows} x {core.lanes} = {hardware.multipliers} multipliers, "
         f"{hardware.clock_mhz:g} MHz, {hardware.technology}",
         "memory": f"{hardware.dram} at {rate:g} pJ/bit; scratchpad: {scratchpad}",
+        "streams": _describe_memory(hardware.memory),
     }
     return "\n".join(f"{name:10}{text}" for name, text in lines.items())
 
