@@ -159,7 +159,7 @@ def _load_job(s: Any, core: Any, jobs: Records, t: int) -> None:
             s.offered[_STATE] -= 1
             s.beats -= 1
             if not s.beats:
-                s.phase, s.since = _LOADED, t + 1
+                s.phase = _LOADED
     elif s.since <= t:
         s.loaded[ctx] = t + 1
         s.loading += 1

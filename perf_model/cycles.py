@@ -12,6 +12,8 @@ the last pack and its output) and for jobs so short that one of these limits bec
 `job_cost` gives these parts for one job, or for arrays of jobs and cores. `uniform_cycles` is the closed form for equal
 jobs back to back and takes arrays too. `stream_cycles` follows any list of jobs, one step a job.
 
+`perf_model.exact` follows the core cycle by cycle instead: slower, with no difference from the RTL, and with a memory.
+
 Array beats are exact. What is approximated in the rest: survivors are taken as evenly spread over a job's keys, except
 that the keys after a job's last-but-one pack may be given (`JobShape.of_job` does), and the score slots are taken not
 to run out. `tests/test_perf_rtl.py` holds the forms to the simulated core and says how far off they may be.
