@@ -28,8 +28,8 @@ from sim.soak import CONFIGS
 from sim.stimulus import stats_record
 
 SEED = 20
-LISTS = 16
-MEMORIES = 8
+LISTS = 14
+MEMORIES = 6
 DEFAULT = PRESETS["default"]
 
 
@@ -102,7 +102,7 @@ def random_memory(rng: np.random.Generator, config: CoreConfig) -> Memory:
     bandwidth = float(config.lanes * rng.uniform(0.4, 3)) if rng.random() < 0.8 else None
     return Memory(
         bandwidth=bandwidth,
-        latency=int(rng.choice([1, 6, 40, 200])),
+        latency=int(rng.choice([1, 6, 40, 120])),
         outstanding=int(rng.choice([1, 4, 16])) if bandwidth is None or rng.random() < 0.7 else None,
         buffer=int(rng.choice([1, 3, 16, 64])),
     )
@@ -148,7 +148,7 @@ def test_cycles_uses_and_bytes_are_those_of_the_core(capsys, stalled: bool):
                 f"({share:.2%}), {uses:.0f} in a use of the array, {bytes_:.0f} bytes",
                 end="",
             )
-    assert sum(len(cases_of(name)[stalled]) for name in CONFIGS) >= (80 if stalled else 100)
+    assert sum(len(cases_of(name)[stalled]) for name in CONFIGS) >= (60 if stalled else 100)
     assert all(not worst.any() for worst in seen.values())
 
 
