@@ -1,1 +1,1 @@
-"""Performance model of the core: cycles, traffic and energy by closed forms, and the plots made from them."""
+"""Performance model of the core: cycles, exact or by closed form, traffic and energy, and the plots made from them."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from golden.config import PRESETS
 from golden.errors import InputError
 from golden.options import count, run_command
-from perf_model.bench import run_benchmark
+from perf_model.bench import run_benchmark, run_exact_benchmark
 from perf_model.energy import load_energy_table
 from perf_model.estimate import describe, estimate, table
 from perf_model.measured import load_summary
@@ -31,6 +31,9 @@ def _estimate(options: argparse.Namespace) -> None:
         technology=options.technology,
         dram=options.dram,
         scratchpad_kib=options.scratchpad_kib,
+        bandwidth=options.bandwidth,
+        latency=options.latency,
+        outstanding=options.outstanding,
     )
     estimates = [estimate(workload, hardware, survival) for survival in options.survival]
     print(describe(workload, hardware))
@@ -58,6 +61,9 @@ def _bench(options: argparse.Namespace) -> None:
     result = run_benchmark()
     print("Cycles by closed form, random cores and jobs, one call on NumPy arrays:")
     print(f"  {result.points_per_second:,.0f} design points a second ({result.points:,} in {result.seconds:.3f} s)")
+    print("Cycles followed one by one, default core, 512 queries and keys, d = 64:")
+    for title, followed in run_exact_benchmark().items():
+        print(f"  {title}: {followed.points_per_second / 1e6:.1f} million core cycles a second ({followed.points:,})")
 
 
 def _scratchpad(text: str) -> int:
@@ -100,6 +106,16 @@ def _add_estimate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scratchpad-kib", type=_scratchpad, metavar="N", help="on-chip memory for K and V beside the core; 0 for none"
     )
+    parser.add_argument(
+        "--bandwidth",
+        type=float,
+        metavar="BYTES",
+        help="bytes a cycle that the streams share; any by default",
+    )
+    parser.add_argument(
+        "--latency", type=count, metavar="N", help="cycles from a value request to its row; 1 by default"
+    )
+    parser.add_argument("--outstanding", type=count, metavar="N", help="value rows asked for at a time; any by default")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the estimates there too")
     parser.set_defaults(run=_estimate)
 
@@ -107,7 +123,7 @@ def _add_estimate_options(parser: argparse.ArgumentParser) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m perf_model",
-        description="Cycles, traffic and energy of attention on the core, by closed form.",
+        description="Cycles, traffic and energy of attention on the core.",
     )
     commands = parser.add_subparsers(metavar="command", help="estimate of a default workload if none is given")
     command = commands.add_parser("estimate", help="print cycles, bytes and energy of a workload")
@@ -121,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for SVG and PNG")
     command.set_defaults(run=_plot)
 
-    command = commands.add_parser("bench", help="print how fast the closed form is")
+    command = commands.add_parser("bench", help="print how fast the closed form and the exact model are")
     command.set_defaults(run=_bench)
     return parser
 

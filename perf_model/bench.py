@@ -1,13 +1,18 @@
-"""Benchmark: design points a second of the closed form."""
+"""Benchmarks: design points a second of the closed form, core cycles a second of the exact model."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from golden.config import preset
+from golden.memory import Memory
 from perf_model.cycles import JobShape, uniform_cycles
+from perf_model.exact import JobList, core_cycles
 from perf_model.latency import CoreArrays
 
 POINTS = 200_000
@@ -17,12 +22,12 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Result of the benchmark.
+    """Result of a benchmark.
 
     Parameters
     ----------
     points : int
-        Design points evaluated at once.
+        Design points evaluated at once, or core cycles followed.
     seconds : float
         Time of the fastest repetition.
     """
@@ -32,7 +37,7 @@ class Benchmark:
 
     @property
     def points_per_second(self) -> float:
-        """Design points a second."""
+        """Design points, or core cycles, a second."""
         return self.points / self.seconds
 
 
@@ -55,9 +60,29 @@ def run_benchmark(points: int = POINTS) -> Benchmark:
         survivors=np.maximum(1, (keys * rng.random(points)).astype(np.int64)),
     )
     jobs = rng.integers(1, 10_000, points)
+    return Benchmark(points, _fastest(lambda: uniform_cycles(core, job, jobs)))
+
+
+def run_exact_benchmark(keys: int = 512) -> dict[str, Benchmark]:
+    """Time the exact cycles of a head of 512 queries, never stalled and with a memory, compiling left out."""
+    blocks = JobShape(rows=np.full(32, 16), keys=keys, head_dim=64, value_dim=64, survivors=keys)
+    results = {}
+    for title, rate, memory in (
+        ("nothing dropped", 1.0, None),
+        ("40 % survive", 0.4, None),
+        ("40 % survive, 16 bytes a cycle", 0.4, Memory(bandwidth=16, latency=40, outstanding=32)),
+    ):
+        core, jobs = preset("default"), JobList.of_shape(blocks, rate)
+        cycles = core_cycles(core, jobs, memory)
+        results[title] = Benchmark(cycles.total, _fastest(partial(core_cycles, core, jobs, memory)))
+    return results
+
+
+def _fastest(run: Callable[[], object]) -> float:
+    """Return the seconds of the fastest of a few runs."""
     seconds = []
     for _ in range(REPEATS):
         begin = time.perf_counter()
-        uniform_cycles(core, job, jobs)
+        run()
         seconds.append(time.perf_counter() - begin)
-    return Benchmark(points, min(seconds))
+    return min(seconds)

@@ -12,6 +12,8 @@ the last pack and its output) and for jobs so short that one of these limits bec
 `job_cost` gives these parts for one job, or for arrays of jobs and cores. `uniform_cycles` is the closed form for equal
 jobs back to back and takes arrays too. `stream_cycles` follows any list of jobs, one step a job.
 
+`perf_model.exact` follows the core cycle by cycle instead: slower, with no difference from the RTL, and with a memory.
+
 Array beats are exact. What is approximated in the rest: survivors are taken as evenly spread over a job's keys, except
 that the keys after a job's last-but-one pack may be given (`JobShape.of_job` does), and the score slots are taken not
 to run out. `tests/test_perf_rtl.py` holds the forms to the simulated core and says how far off they may be.
@@ -32,7 +34,6 @@ from perf_model.latency import (
     FIFO_LATENCY,
     LOADER_ENTRY,
     LOADER_EXIT,
-    MASK_LATENCY,
     RECORD_LATENCY,
     STATE_PIECES,
     CoreShape,
@@ -42,7 +43,7 @@ from perf_model.latency import (
     finish_latency,
     output_latency,
     pack_latency,
-    score_latency,
+    release_latency,
     verdict_latency,
 )
 
@@ -284,7 +285,7 @@ def job_cost(core: CoreShape, job: JobShape, value_latency: int = VALUE_LATENCY)
         output_step=output + write + 1,
         spacing=spacing,
         first_key=beats,
-        query_latency=score_latency(core) - MASK_LATENCY + 1,
+        query_latency=release_latency(core),
     )
 
 

@@ -10,16 +10,41 @@ from typing import Any
 import numpy as np
 
 from golden.config import CoreConfig
+from golden.errors import InputError
+from golden.memory import Memory
 from perf_model.cycles import JobShape, StreamCycles, stream_cycles
 from perf_model.energy import PARTS, Energy, jobs_energy, load_energy_table
+from perf_model.exact import JobList, core_cycles
 from perf_model.traffic import HeadTraffic, head_traffic
 from perf_model.workload import Hardware, Workload
 
+FOLLOWED_BEATS = 10_000_000
+"""Array beats that an estimate follows cycle by cycle; longer lists go by the closed form. About a second."""
 
-def repeated_cycles(core: CoreConfig, blocks: JobShape, times: int) -> StreamCycles:
+
+def _settled_lists(jobs: int, times: int) -> tuple[int, int] | None:
+    """Return how many runs of a list of `jobs` jobs settle what a further one takes, and how many runs to see it.
+
+    None stands for lists run so few times that all can be followed.
+    """
+    # A start depends on the two jobs before it, so a few runs settle what every further one takes. Jobs that wait for a
+    # context may come in pairs, so two are followed.
+    settled = 2 + 6 // jobs
+    return (settled, settled + 2) if times > settled + 2 else None
+
+
+def followed_exactly(core: CoreConfig, blocks: JobShape, times: int) -> bool:
+    """Return whether `repeated_cycles` is to follow a list run `times` over cycle by cycle: whether it is short."""
+    lists = sum(_settled_lists(np.size(blocks.rows), times) or (times,))
+    return stream_cycles(core, blocks).array * lists <= FOLLOWED_BEATS
+
+
+def repeated_cycles(
+    core: CoreConfig, blocks: JobShape, times: int, memory: Memory | None = None, exact: bool = False
+) -> StreamCycles:
     """Return the cycles of the same list of jobs run `times` over, back to back.
 
-    The first few are followed job by job; the others take as long as the last of these.
+    The first few are followed; the others take as long as the last of these.
 
     Parameters
     ----------
@@ -29,15 +54,24 @@ def repeated_cycles(core: CoreConfig, blocks: JobShape, times: int) -> StreamCyc
         The list of jobs, say those of one head.
     times : int
         How often, 1 or more.
+    memory : Memory, optional
+        The memory, only for `exact`.
+    exact : bool
+        Follow the lists cycle by cycle, their survivors evenly spread (`perf_model.exact`), rather than job by job.
     """
+
+    def cycles(runs: int) -> int:
+        if exact:
+            return core_cycles(core, JobList.of_shape(blocks).repeated(runs), memory).total
+        return stream_cycles(core, JobShape.concatenate([blocks] * runs)).total
+
     once = stream_cycles(core, blocks)
-    # A start depends on the two jobs before it, so a few runs settle what every further one takes. Jobs that wait for a
-    # context may come in pairs, so two are followed.
-    settled = 2 + 6 // np.size(blocks.rows)
-    if times <= settled + 2:
-        return stream_cycles(core, JobShape.concatenate([blocks] * times))
-    some, more = (stream_cycles(core, JobShape.concatenate([blocks] * n)).total for n in (settled, settled + 2))
-    total = some + (times - settled) * (more - some) // 2
+    settled = _settled_lists(np.size(blocks.rows), times)
+    if settled is None:
+        total = cycles(times)
+    else:
+        some, more = map(cycles, settled)
+        total = some + (times - settled[0]) * (more - some) // (settled[1] - settled[0])
     return StreamCycles(total, once.qk * times, once.pv * times)
 
 
@@ -57,6 +91,8 @@ class Estimate:
         Jobs of the core.
     cycles : StreamCycles
         Cycles, all layers and sequences.
+    exact : bool
+        Whether they were followed cycle by cycle, not by closed form: `followed_exactly`.
     dense_macs : int
         Multiply-accumulates for all rows in use and keys streamed, if nothing were dropped.
     macs : int
@@ -72,10 +108,16 @@ class Estimate:
     survival: float
     jobs: int
     cycles: StreamCycles
+    exact: bool
     dense_macs: int
     macs: int
     traffic: HeadTraffic
     energy: Energy
+
+    @property
+    def cycles_by(self) -> str:
+        """How the cycles were found."""
+        return "exact" if self.exact else "closed form"
 
     @property
     def seconds(self) -> float:
@@ -117,6 +159,7 @@ class Estimate:
             "survival": self.survival,
             "jobs": self.jobs,
             "cycles": self.cycles.total,
+            "cycles_by": self.cycles_by,
             "qk_cycles": self.cycles.qk,
             "pv_cycles": self.cycles.pv,
             "seconds": self.seconds,
@@ -152,7 +195,8 @@ def estimate(workload: Workload, hardware: Hardware, survival: float = 1.0) -> E
     Raises
     ------
     InputError
-        If the hardware can't hold the workload, or `survival` is not possible.
+        If the hardware can't hold the workload, `survival` is not possible, or the workload is too long to be followed
+        with a memory.
     """
     core, streams = hardware.core, workload.streams
     blocks = workload.blocks(core, survival)
@@ -166,13 +210,20 @@ def estimate(workload: Workload, hardware: Hardware, survival: float = 1.0) -> E
     energy = jobs_energy(
         core, blocks, head.dram, head.scratchpad, hardware.scratchpad_kib * 1024, hardware.technology, hardware.dram
     )
+    exact = followed_exactly(core, blocks, streams)
+    if not exact and hardware.memory != Memory():
+        raise InputError(
+            f"workload {workload.name!r} is too long to be followed with a memory; a shorter length may do, or no "
+            "bandwidth, latency and outstanding requests"
+        )
     qk_macs = int(np.sum(blocks.rows * blocks.keys)) * workload.head_dim
     return Estimate(
         workload=workload,
         hardware=hardware,
         survival=survival,
         jobs=np.size(blocks.rows) * streams,
-        cycles=repeated_cycles(core, blocks, streams),
+        cycles=repeated_cycles(core, blocks, streams, hardware.memory, exact),
+        exact=exact,
         dense_macs=(qk_macs + int(np.sum(blocks.rows * blocks.keys)) * workload.values) * streams,
         macs=(qk_macs + int(np.sum(blocks.rows * blocks.survivors)) * workload.values) * streams,
         traffic=traffic,
@@ -188,6 +239,15 @@ def _quantity(value: float, unit: str) -> str:
     return f"{value / 1000.0**power:.3g} {'pnµm kMGT'[power + 4].strip()}{unit}"
 
 
+def _describe_memory(memory: Memory) -> str:
+    """Return how a memory limits the streams of a core."""
+    if memory == Memory():
+        return "never stalled"
+    bandwidth = "any bandwidth" if memory.bandwidth is None else f"{memory.bandwidth:g} bytes a cycle"
+    outstanding = "any number of" if memory.outstanding is None else f"{memory.outstanding}"
+    return f"{bandwidth}, values after {memory.latency} cycles, {outstanding} rows outstanding"
+
+
 def describe(workload: Workload, hardware: Hardware) -> str:
     """Return a paragraph that says what an estimate is of."""
     core = hardware.core
@@ -201,6 +261,7 @@ def describe(workload: Workload, hardware: Hardware) -> str:
         "core": f"{hardware.name}: {core.rows} x {core.lanes} = {hardware.multipliers} multipliers, "
         f"{hardware.clock_mhz:g} MHz, {hardware.technology}",
         "memory": f"{hardware.dram} at {rate:g} pJ/bit; scratchpad: {scratchpad}",
+        "streams": _describe_memory(hardware.memory),
     }
     return "\n".join(f"{name:10}{text}" for name, text in lines.items())
 
@@ -210,6 +271,7 @@ def table(estimates: Sequence[Estimate]) -> str:
     rows: list[tuple[str, list[str]]] = [
         ("keys that survive", [f"{e.survival:.0%}" for e in estimates]),
         ("cycles", [f"{e.cycles.total:,}" for e in estimates]),
+        ("  found by", [e.cycles_by for e in estimates]),
         ("time", [_quantity(e.seconds, "s") for e in estimates]),
         ("tokens a second", [f"{e.tokens_per_second:,.0f}" for e in estimates]),
         ("utilisation", [f"{e.utilisation:.2%}" for e in estimates]),

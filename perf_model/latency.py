@@ -90,6 +90,16 @@ STATE_PIECES = formats.STATE_WORD_BITS // formats.OUTPUT_BITS
 """Transfers of a beat of state words."""
 
 
+ENDS_PENDING_MAX = 2
+"""Ends of jobs that v_req may still have to tell when the next key enters."""
+
+VALUE_PACKS = 2
+"""Packs whose values the value lanes hold."""
+
+OUTPUT_FIFO_DEPTH = 32
+"""Beats of o that are read, divided or waiting."""
+
+
 def ceil_div(dividend: Any, divisor: Any) -> Any:
     """Return the quotient rounded up, of integers or integer arrays."""
     return -(-dividend // divisor)
@@ -121,6 +131,11 @@ def score_latency(core: CoreShape) -> Any:
 def verdict_latency(core: CoreShape) -> Any:
     """Return the latency from a key's last beat to the verdict whether it survives."""
     return score_latency(core) + THRESHOLD_LATENCY
+
+
+def release_latency(core: CoreShape) -> Any:
+    """Return the latency from a job's last key beat to the acceptance of the job after the next."""
+    return score_latency(core) - MASK_LATENCY + 1
 
 
 def pack_latency(core: CoreShape) -> Any:

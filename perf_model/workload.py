@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from golden.config import PRESETS, CoreConfig, preset
 from golden.errors import InputError
 from golden.masks import Mask, query_positions
+from golden.memory import Memory
 from perf_model.cycles import JobShape, survivors_at
 from perf_model.energy import load_energy_table
 from perf_model.latency import Ints
@@ -215,6 +217,8 @@ class Hardware:
         Key of the energy table's DRAM entries.
     scratchpad_kib : int
         KiB of on-chip memory for K and V beside the core; 0 for none.
+    memory : Memory
+        What the core's streams come from and go to; by default it never stalls one.
 
     Raises
     ------
@@ -228,6 +232,7 @@ class Hardware:
     technology: str = "22 nm"
     dram: str = "lpddr4"
     scratchpad_kib: int = 128
+    memory: Memory = Memory()  # noqa: RUF009 (immutable)
 
     def __post_init__(self) -> None:
         if not 0 < self.clock_mhz < float("inf"):
@@ -255,6 +260,7 @@ _SURROUNDINGS: dict[str, type] = {
     "dram": str,
     "scratchpad_kib": int,
 }
+_MEMORY: dict[str, type] = {"bandwidth": float, "latency": int, "outstanding": int, "buffer": int}
 
 
 def load_hardware(name: str, **changes: float | str | None) -> Hardware:
@@ -263,10 +269,10 @@ def load_hardware(name: str, **changes: float | str | None) -> Hardware:
     Parameters
     ----------
     name : str
-        A preset, or the path of a file with the keys ``preset``, those of `CoreConfig`, which override the preset, and
-        those of `Hardware`.
+        A preset, or the path of a file with the keys ``preset``, those of `CoreConfig`, which override the preset,
+        those of `Hardware` and those of `golden.memory.Memory`.
     **changes
-        Surroundings that replace the file's, where they are not None.
+        Surroundings and properties of the memory that replace the file's, where they are not None.
 
     Raises
     ------
@@ -277,11 +283,17 @@ def load_hardware(name: str, **changes: float | str | None) -> Hardware:
     if Path(name).suffix not in (".yaml", ".yml"):
         if name not in PRESETS:
             raise InputError(f"there is no preset {name!r}; presets are {', '.join(PRESETS)}, or give a .yaml file")
-        return Hardware(preset(name), **{"name": name} | given)  # type: ignore[arg-type]
+        return _hardware(preset(name), {"name": name} | given)
     path = Path(name)
     parameters = {field.name for field in fields(CoreConfig)}
-    kinds = {"preset": str} | _SURROUNDINGS | dict.fromkeys(parameters, int)
+    kinds = {"preset": str} | _SURROUNDINGS | _MEMORY | dict.fromkeys(parameters, int)
     settings = checked(read_yaml(path), kinds, path.name)
     core = preset(settings.get("preset", "default")).override(**{k: v for k, v in settings.items() if k in parameters})
-    around = {key: value for key, value in settings.items() if key in _SURROUNDINGS}
-    return Hardware(core, **{"name": path.stem} | around | given)
+    around = {key: value for key, value in settings.items() if key in _SURROUNDINGS or key in _MEMORY}
+    return _hardware(core, {"name": path.stem} | around | given)
+
+
+def _hardware(core: CoreConfig, settings: dict[str, Any]) -> Hardware:
+    """Return the hardware around `core` that surroundings and properties of the memory make, by name."""
+    memory = Memory(**{key: value for key, value in settings.items() if key in _MEMORY})
+    return Hardware(core, memory=memory, **{key: value for key, value in settings.items() if key not in _MEMORY})

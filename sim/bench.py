@@ -1,4 +1,4 @@
-"""Drives the core's streams in cocotb: a source or sink a port, and a memory that answers v_req with v."""
+"""Drives the core's streams in cocotb: a source or sink a port, and the memory behind them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from cocotb.triggers import FallingEdge
 
 from golden.config import CoreConfig
+from golden.memory import Memory
 from rtl import interfaces
+from sim.memory import PlayedMemory
 from sim.stimulus import Stimulus, job_word
 
-INPUTS = ("job", "q", "state", "k", "v")
+MEMORY_PORTS = ("q", "state", "k", "v")
+INPUTS = ("job", *MEMORY_PORTS)
 OUTPUTS = ("v_req", "o", "stats")
 IDLE_CYCLES_MAX = 20_000
 
@@ -96,6 +99,11 @@ class Sink:
         self._accepting = False
         self._pending: int | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether the port offers a word in this cycle."""
+        return bool(self._valid.value)
+
     def step(self, stalled: bool) -> int | None:
         """Drive one cycle; return the word taken in it, if any."""
         accept = not stalled
@@ -125,17 +133,17 @@ class Bench:
         Its configuration.
     stall : float
         Probability that a port is stalled in a cycle, 0 to 1.
-    latency : int
-        Cycles from a value request to its first beat, at least 1.
+    memory : Memory
+        The memory beside the core; by default it never stalls a stream.
     seed : int
         Of the stalls.
     """
 
-    def __init__(self, dut, config: CoreConfig, stall: float = 0.0, latency: int = 1, seed: int = 0):
+    def __init__(self, dut, config: CoreConfig, stall: float = 0.0, memory: Memory | None = None, seed: int = 0):
         self.dut = dut
         self.config = config
         self.stall = stall
-        self.latency = latency
+        self.memory = memory or Memory()
         self.random = random.Random(seed)
 
     async def reset(self) -> None:
@@ -165,11 +173,12 @@ class Bench:
         """
         recording = Recording()
         queues = {name: source.queue for name, source in self.sources.items()}
+        memory = PlayedMemory(self.memory, self.config, {name: queues[name] for name in MEMORY_PORTS})
         for stimulus in stimuli:
             queues["job"].append(job_word(stimulus.fields, self.config))
-            queues["q"].extend(stimulus.query)
-            queues["state"].extend(stimulus.state)
-            queues["k"].extend(stimulus.key)
+            memory.store("q", stimulus.query)
+            memory.store("state", stimulus.state)
+            memory.store("k", stimulus.key)
         silences = deque(n for n, stimulus in enumerate(stimuli) if None in stimulus.key)
         request_layout = interfaces.value_request_layout(self.config)
         wanted = 1 << request_layout["wanted"].offset
@@ -177,24 +186,25 @@ class Bench:
         index_mask = (1 << self.config.position_bits) - 1
         packet_end = 1 << interfaces.output_layout(self.config)["last"].offset
         sources, sinks = tuple(self.sources.values()), tuple(self.sinks.values())
-        arriving: deque[tuple[int, list[int]]] = deque()
         packet: list[int] = []
         requests: list[int] = []
         cycle = last_move = 0
         chance = self.random.random
 
         returned = (recording.packets, recording.records, recording.requests)
-        while any(len(things) < len(stimuli) for things in returned) or any(queues.values()):
+        while any(len(things) < len(stimuli) for things in returned) or any(queues.values()) or memory.busy:
             await FallingEdge(self.dut.clk)
             cycle += 1
-            while arriving and arriving[0][0] <= cycle:
-                queues["v"].extend(arriving.popleft()[1])
+            stalled = {name: self.stall > 0 and chance() < self.stall for name in INPUTS + OUTPUTS}
+            output_waits = self.sinks["o"].waits and not stalled["o"]
+            stalled["o"] |= not memory.step(cycle, output_waits)
+            stalled["v_req"] |= not memory.takes_requests
             for source in sources:
-                if source.step(self.stall > 0 and chance() < self.stall):
+                if source.step(stalled[source.name]):
                     recording.traffic[source.name].count(cycle)
                     last_move = cycle
             for sink in sinks:
-                word = sink.step(self.stall > 0 and chance() < self.stall)
+                word = sink.step(stalled[sink.name])
                 if word is None:
                     continue
                 recording.traffic[sink.name].count(cycle)
@@ -210,7 +220,7 @@ class Bench:
                         values = stimuli[len(recording.requests)].values
                         assert index in values, f"the value of key {index} was asked for, which the job does not have"
                         requests.append(index)
-                        arriving.append((cycle + self.latency, values[index]))
+                        memory.ask(cycle, values[index])
                     if word & job_end:
                         recording.requests.append(requests)
                         requests = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cocotb
 from cocotb.clock import Clock
 
 from golden.config import CoreConfig
+from golden.memory import Memory
 from sim.bench import Bench
 from sim.runner import load_work, report_progress, save_result
 from sim.scoreboard import Expectation, check
@@ -30,8 +31,8 @@ class Batch:
         What each must return.
     stall : float
         Probability that a port is stalled in a cycle.
-    latency : int
-        Cycles from a value request to its first beat.
+    memory : Memory
+        The memory beside the core; by default it never stalls a stream.
     seed : int
         Of the stalls.
     """
@@ -40,7 +41,7 @@ class Batch:
     stimuli: list[Stimulus]
     expectations: list[Expectation]
     stall: float = 0.0
-    latency: int = 1
+    memory: Memory = field(default_factory=Memory)
     seed: int = 0
 
 
@@ -59,7 +60,7 @@ async def replay(dut):
     Clock(dut.clk, 10, unit="ns").start()
     recordings = []
     for batch in work.batches:
-        bench = Bench(dut, work.config, batch.stall, batch.latency, batch.seed)
+        bench = Bench(dut, work.config, batch.stall, batch.memory, batch.seed)
         await bench.reset()
         try:
             recording = await bench.run(batch.stimuli, report_progress)

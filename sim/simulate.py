@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def batch_of(
     jobs: Sequence[Job],
     label: str,
     results: Sequence[JobResult] | None = None,
-    **options: float,
+    **options: Any,
 ) -> Batch:
     """Return the batch that streams `jobs` and expects golden's results.
 
@@ -63,7 +64,7 @@ def batch_of(
     results : sequence of JobResult, optional
         What golden says of them, computed by default.
     **options
-        ``stall``, ``latency`` and ``seed`` of `Batch`.
+        ``stall``, ``memory`` and ``seed`` of `Batch`.
     """
     results = results or [run_job(job, config.lanes) for job in jobs]
     expectations = [Expectation(f"job {n}", *pair) for n, pair in enumerate(zip(jobs, results, strict=True))]

@@ -8,6 +8,7 @@ import numpy as np
 
 from golden.block import run_job
 from golden.config import PRESETS, CoreConfig
+from golden.memory import Memory
 from sim.core_testbench import Batch
 from sim.faults import FAULTS, Fault, faulty_job
 from sim.random_jobs import random_job
@@ -112,7 +113,7 @@ def random_run(seed: int, only: str | None = None) -> tuple[str, Batch]:
         stimuli,
         expectations,
         stall=stall,
-        latency=int(rng.choice([1, 2, 7, 60])),
+        memory=Memory(latency=int(rng.choice([1, 2, 7, 60]))),
         seed=seed,
     )
     return name, batch

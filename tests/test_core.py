@@ -11,6 +11,7 @@ from golden.block import run_job
 from golden.config import PRESETS, CoreConfig
 from golden.job import Job, ScoreScale
 from golden.masks import Mask, MaskKind
+from golden.memory import Memory
 from golden.state import PartialState, merge
 from golden.threshold import Threshold
 from rtl.interfaces import ArrayUse
@@ -51,7 +52,7 @@ def test_random_runs_are_bit_exact(core):
 
 def test_a_seed_gives_the_same_run_again():
     (name, first), (other, second) = random_run(7), random_run(7)
-    assert (name, first.stimuli, first.stall, first.latency) == (other, second.stimuli, second.stall, second.latency)
+    assert (name, first.stimuli, first.stall, first.memory) == (other, second.stimuli, second.stall, second.memory)
     assert first.stimuli != random_run(8)[1].stimuli
 
 
@@ -154,7 +155,7 @@ def test_stalls_change_timing_only():
     rng = np.random.default_rng(10)
     jobs = [random_job(rng, TINY, 60) for _ in range(12)]
     recordings = simulate(
-        TINY, [batch_of(TINY, jobs, f"stall {s}", stall=s, latency=9, seed=4) for s in (0.0, 0.2, 0.7)]
+        TINY, [batch_of(TINY, jobs, f"stall {s}", stall=s, memory=Memory(latency=9), seed=4) for s in (0.0, 0.2, 0.7)]
     )
     assert recordings[0].packets == recordings[1].packets == recordings[2].packets
     assert recordings[0].requests == recordings[1].requests == recordings[2].requests

@@ -44,6 +44,20 @@ def test_estimate_writes_json(tmp_path: Path, capsys):
     assert f"{result['cycles']:,}" in capsys.readouterr().out
 
 
+def test_estimate_takes_a_memory(capsys):
+    assert main(["estimate", "--length", "64"]) == 0
+    free = capsys.readouterr().out
+    assert main(["estimate", "--length", "64", "--bandwidth", "12.5", "--latency", "30", "--outstanding", "8"]) == 0
+    slow = capsys.readouterr().out
+    assert "never stalled" in free
+    assert "12.5 bytes a cycle, values after 30 cycles, 8 rows outstanding" in slow
+    cycles = [
+        next(int(line.split()[1].replace(",", "")) for line in text.splitlines() if line.startswith("cycles"))
+        for text in (free, slow)
+    ]
+    assert cycles[1] > 1.2 * cycles[0]
+
+
 def test_estimate_takes_files(tmp_path: Path, capsys):
     (tmp_path / "w.yaml").write_text("name: mine\nheads: 1\nhead_dim: 16\nlayers: 1\nlength: 8\n")
     (tmp_path / "h.yaml").write_text("name: edge\npreset: tiny\nclock_mhz: 20\n")
@@ -63,7 +77,9 @@ def test_plot_writes_and_names_its_files(tmp_path: Path, capsys):
 
 def test_bench_prints_a_rate(capsys):
     assert main(["bench"]) == 0
-    assert "design points a second" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "design points a second" in text
+    assert text.count("million core cycles a second") == 3
 
 
 @pytest.mark.parametrize(
@@ -84,6 +100,8 @@ def test_bench_prints_a_rate(capsys):
             "head_dim of workload 'Llama-3-8B' is 128; this core holds at most 64",
         ),
         (["estimate", "--length", "100000"], "length of workload 'BERT-base' is 100000"),
+        (["estimate", "--bandwidth", "0"], "bandwidth must be from 1/256"),
+        (["estimate", "--length", "40000", "--latency", "2"], "too long to be followed with a memory"),
         (["estimate", "--json", "{blocked}/out.json"], "can't be written"),
         (["plot", "--measured", "none.json", "-o", "plots"], "none.json can't be read"),
         (["plot", "--measured", "{summary}", "-o", "{blocked}/plots"], "can't be written"),

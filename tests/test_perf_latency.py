@@ -8,7 +8,17 @@ import pytest
 
 from golden.config import PRESETS, CoreConfig
 from perf_model import latency
-from rtl import divider, dot_array, exponential, interfaces, output_writer, position_mask, threshold
+from rtl import (
+    divider,
+    dot_array,
+    exponential,
+    interfaces,
+    output_writer,
+    position_mask,
+    scheduler,
+    threshold,
+    value_lanes,
+)
 from rtl.score_scaler import scaler_latency
 
 CORES = [*PRESETS.values(), CoreConfig(lanes=64, score_slots=128), CoreConfig(rows=3, rows_per_scaler=3)]
@@ -30,6 +40,9 @@ def test_latencies_that_depend_on_the_core(core: CoreConfig):
         (latency.READ_LATENCY, output_writer.READ_LATENCY),
         (latency.DIVIDER_LATENCY, divider.DIVIDER_LATENCY),
         (latency.STATE_PIECES, interfaces.STATE_PIECES),
+        (latency.ENDS_PENDING_MAX, scheduler.ENDS_PENDING_MAX),
+        (latency.VALUE_PACKS, value_lanes.BUFFERS),
+        (latency.OUTPUT_FIFO_DEPTH, output_writer.OUTPUT_FIFO_DEPTH),
     ],
 )
 def test_constant(ours: int, theirs: int):

@@ -10,9 +10,11 @@ import pytest
 from golden.config import PRESETS
 from golden.errors import InputError
 from golden.masks import Mask
+from golden.memory import Memory
 from golden.plan import plan_jobs
 from golden.quantise import quantise
-from perf_model.estimate import estimate
+from perf_model.estimate import estimate, repeated_cycles
+from perf_model.exact import JobList, core_cycles
 from perf_model.settings import DATA
 from perf_model.workload import Hardware, Workload, load_hardware, load_workload
 
@@ -80,6 +82,27 @@ def test_an_estimate_by_hand():
     assert result.traffic.dram == result.traffic.compulsory, "a head fits in the scratchpad"
 
 
+def test_long_workloads_are_estimated_by_closed_form():
+    """Both ways agree on what the array does, and where it is the limit, on the cycles."""
+    workload = load_workload("bert-base")
+    short, long = (estimate(replace(workload, length=n), load_hardware("default"), 0.5) for n in (512, 8192))
+    assert (short.exact, long.exact) == (True, False)
+    assert (short.cycles_by, long.cycles_by) == ("exact", "closed form")
+    assert short.to_dict()["cycles_by"] == "exact"
+    blocks = workload.blocks(DEFAULT, 0.5)
+    closed = repeated_cycles(DEFAULT, blocks, workload.streams)
+    assert (closed.qk, closed.pv) == (short.cycles.qk, short.cycles.pv)
+    assert closed.total == short.cycles.total
+
+
+@pytest.mark.parametrize("length", [5, 33])
+def test_exact_cycles_of_a_list_repeated_are_those_of_all_of_it(length: int):
+    workload = replace(load_workload("bert-base"), length=length, layers=2)
+    blocks = workload.blocks(DEFAULT, 0.6)
+    every = core_cycles(DEFAULT, JobList.of_shape(blocks).repeated(workload.streams))
+    assert estimate(workload, Hardware(DEFAULT), 0.6).cycles.total == every.total
+
+
 def test_dropping_and_batches():
     workload, hardware = load_workload("bert-base", length=256), load_hardware("default")
     results = [estimate(workload, hardware, rate) for rate in (1.0, 0.75, 0.5, 0.25)]
@@ -140,9 +163,11 @@ def test_a_core_too_small_is_said_by_what_it_holds(key: str, changes: dict[str, 
 
 def test_hardware_from_a_file(tmp_path: Path):
     path = tmp_path / "edge.yaml"
-    path.write_text("preset: small\nrows: 4\nlanes: 64\nclock_mhz: 250\ntechnology: 7 nm\nscratchpad_kib: 0\n")
-    hardware = load_hardware(str(path), dram="hbm3")
-    assert hardware == Hardware(PRESETS["small"].override(rows=4, lanes=64), "edge", 250.0, "7 nm", "hbm3", 0)
+    extra = "bandwidth: 25.5\nlatency: 40\noutstanding: 4\n"
+    path.write_text("preset: small\nrows: 4\nlanes: 64\nclock_mhz: 250\ntechnology: 7 nm\nscratchpad_kib: 0\n" + extra)
+    hardware = load_hardware(str(path), dram="hbm3", latency=50)
+    core, memory = PRESETS["small"].override(rows=4, lanes=64), Memory(bandwidth=25.5, latency=50, outstanding=4)
+    assert hardware == Hardware(core, "edge", 250.0, "7 nm", "hbm3", 0, memory)
     assert hardware.multipliers == 256
     assert load_hardware("tiny", clock_mhz=100.0) == Hardware(PRESETS["tiny"], "tiny", 100.0)
 
@@ -160,6 +185,8 @@ def test_hardware_from_a_file(tmp_path: Path):
         ("technology: 3 nm\n", "technology must be one of 45 nm, "),
         ("dram: tape\n", "dram must be one of hbm2, "),
         ("scratchpad_kib: -1\n", "scratchpad_kib must be 0 or more"),
+        ("bandwidth: none\n", "bandwidth in h.yaml must be a number, not 'none'"),
+        ("buffer: 0\n", "buffer of a memory must be at least 1, not 0"),
     ],
 )
 def test_bad_hardware_is_named_by_its_key(tmp_path: Path, text: str, message: str):

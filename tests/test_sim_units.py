@@ -514,7 +514,7 @@ def test_random_runs_mix_cores_stalls_and_faults():
     runs = [random_run(seed) for seed in range(60)]
     assert {name for name, _ in runs} == set(CONFIGS)
     assert {batch.stall for _, batch in runs} == {0.0, 0.1, 0.5, 0.8}
-    assert {batch.latency for _, batch in runs} == {1, 2, 7, 60}
+    assert {batch.memory.latency for _, batch in runs} == {1, 2, 7, 60}
     statuses = [expectation.status for _, batch in runs for expectation in batch.expectations]
     assert 0.5 * FAULT_SHARE < np.mean([status != Status.OK for status in statuses]) < 2 * FAULT_SHARE
     assert all(1 <= len(batch.stimuli) == len(batch.expectations) <= 8 for _, batch in runs)
