@@ -6,14 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from golden.commands import attend, calibrate, capture, info, map, partition
+from golden.commands import attend, bench, calibrate, capture, info, map, partition
 from golden.options import run_command
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m golden", description="The core's arithmetic, bit for bit.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (capture, info, attend, calibrate, map, partition):
+    for command in (capture, info, attend, calibrate, map, partition, bench):
         command.add(commands)
     return parser
 

@@ -29,8 +29,8 @@ from golden.quantise import QuantisedAttention
 from golden.rows import attend_rows
 from golden.threshold import Threshold
 
-TILE_ROWS = 256
-"""Rows of a tile: enough that a product with them keeps the arithmetic units busy, few enough for the cache."""
+TILE_ROWS = 512
+"""Rows of a tile. What is done once a tile and key, widening it to float32 say, is shared by so many rows."""
 
 # What Numba multiplies matrices with is scipy's BLAS, which has to be loaded for its threads to be found.
 _BLAS = ThreadpoolController()
@@ -225,7 +225,7 @@ def attend(
     tiles = list(layer.tiles())
     workers = min(len(tiles), threads or len(os.sched_getaffinity(0)))
     # Tiles run side by side, so the products inside them must not start threads of their own.
-    rows = TILE_ROWS // config.rows * config.rows if config.rows < TILE_ROWS else config.rows
+    rows = max(blocks.rows[part.stop - 1].stop - blocks.rows[part.start].start for _, part in tiles)
     rooms: SimpleQueue[Workspace] = SimpleQueue()
     for _ in range(workers):
         room = (rows, attention.keys, attention.head_dim, attention.value_dim, config.lanes)

@@ -16,6 +16,7 @@ from golden.config import PRESETS, CoreConfig
 from golden.errors import InputError
 from golden.job import Job
 from golden.memory import Memory
+from golden.threshold import Threshold
 from perf_model import exact
 from perf_model.core_timing import CORE, USES
 from perf_model.cycles import JobShape, stream_cycles
@@ -69,7 +70,7 @@ def plain_jobs(rng: np.random.Generator, config: CoreConfig, count: int, keys: i
         )
         scale = replace(job.scale, multiplier=(1 << 15) // int(config.max_head_dim**0.5), shift=18)
         positions, indices = np.full(rows, keys, dtype=np.int64), np.arange(keys, dtype=np.int64)
-        jobs.append(Job(query, positions, key, indices, value, scale, tau, tag=job.tag))
+        jobs.append(Job(query, positions, key, indices, value, scale, Threshold(tau), tag=job.tag))
     return jobs
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from golden.errors import InputError
 from golden.fast import attend
 from golden.options import (
     THRESHOLD_OPTIONS,
@@ -37,6 +38,12 @@ def add(commands: Commands) -> None:
         command.add_argument(
             f"--{name}", type=float, nargs="+", metavar=metavar, default=[], help=f"{text}; a row each"
         )
+    command.add_argument(
+        "--with-tau",
+        type=float,
+        metavar="BITS",
+        help="drop by epsilon only what tau drops as well, and start a target from there",
+    )
     command.epilog = f"Without any threshold: --tau {' '.join(map(str, DEFAULT_TAUS))}. Keeping all is always shown."
     command.set_defaults(run=run)
 
@@ -45,9 +52,12 @@ def _thresholds(options: argparse.Namespace) -> Iterator[tuple[str, Threshold]]:
     """Give the label and the threshold of each row."""
     yield "all", Threshold()
     given = {name: getattr(options, name) for name, _, _ in THRESHOLD_OPTIONS}
+    if options.with_tau is not None and not (given["epsilon"] or given["target"]):
+        raise InputError("--with-tau goes with --epsilon or --target")
     for name, values in (given if any(given.values()) else {"tau": DEFAULT_TAUS}).items():
         for value in values:
-            yield f"{name} {value:g}", Threshold.of(**{name: value})
+            also = {} if name == "tau" else {"tau": options.with_tau}
+            yield f"{name} {value:g}", Threshold.of(**{name: value}, **also)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -62,6 +72,8 @@ def run(options: argparse.Namespace) -> None:
     print(
         "Output of the core against float64 on the same int8 tensors; dropped share and bound are certified, worst row."
     )
+    if options.with_tau is not None:
+        print(f"Rows of epsilon have tau {options.with_tau:g}, rows of target start from it.")
     if block_mask is not None:
         visible = Blocks.of(attention, config, mask).visible
         whole = attention.kv_heads * sum(keys.stop - keys.start for keys in visible)

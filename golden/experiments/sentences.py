@@ -16,6 +16,7 @@ import golden
 from golden.collector import Collector
 from golden.config import CoreConfig
 from golden.errors import InputError
+from golden.experiments.thresholds import DEFAULTS, add_threshold_rows, threshold_rows
 from golden.hugging_face import load_model
 from golden.options import add_config_options, config_of
 from golden.threshold import Threshold
@@ -148,18 +149,8 @@ class Comparison:
         )
 
 
-def _thresholds(options: argparse.Namespace) -> list[tuple[str, Threshold]]:
-    given = {name: getattr(options, name) for name in ("tau", "epsilon", "target")}
-    if all(numbers is None for numbers in given.values()):
-        given |= {"tau": [4, 6, 8, 10], "epsilon": [0.1, 0.05, 0.01]}
-    chosen = [("all", Threshold())]
-    for name, numbers in given.items():
-        chosen += [(f"{name} {number:g}", Threshold.of(**{name: number})) for number in numbers or []]
-    return chosen
-
-
 def _run(options: argparse.Namespace) -> None:
-    thresholds = _thresholds(options)
+    thresholds = threshold_rows(options)
     config = config_of(options)
     comparison = Comparison(options.model or packaged_model(), read_sentences(options.text))
     print(
@@ -186,8 +177,7 @@ def add_command(commands: Any) -> None:
     command = commands.add_parser(
         "sentences",
         help="embed sentences under the core's arithmetic and compare with float32",
-        description="A row where nothing is dropped, then one for each threshold; without any, tau 4 6 8 10 and "
-        "epsilon 0.1 0.05 0.01.",
+        description=f"A row where nothing is dropped, then one for each threshold; without any, {DEFAULTS}.",
     )
     command.add_argument(
         "--model", type=Path, metavar="DIR", help="a Hugging Face encoder; all-MiniLM-L6-v2 by default"
@@ -195,8 +185,6 @@ def add_command(commands: Any) -> None:
     command.add_argument(
         "--text", type=Path, default=SENTENCES, metavar="FILE", help="one sentence a line; sixty of ours by default"
     )
-    command.add_argument("--tau", type=float, nargs="+", metavar="BITS", help="fixed thresholds")
-    command.add_argument("--epsilon", type=float, nargs="+", metavar="SHARE", help="bounds on a row's dropped share")
-    command.add_argument("--target", type=float, nargs="+", metavar="SHARE", help="shares of the keys to keep")
+    add_threshold_rows(command)
     add_config_options(command)
     command.set_defaults(run=_run)
