@@ -36,7 +36,7 @@ export LOAD_LIBPYTHON
 .DELETE_ON_ERROR:
 # Two pips must not write one .venv, and Verilator and pytest use the cores by themselves.
 .NOTPARALLEL:
-.PHONY: all help prerequisites venv models test soak bench lint synth clean distclean
+.PHONY: all help prerequisites venv models test soak bench bench-golden lint synth clean distclean
 
 all: $(BUILD)/lean_attention.v $(BUILD)/minilm.json $(BUILD)/summary.json $(BUILD)/plots/.done ## generate the Verilog, simulate it on real attention, compare, plot (the default)
 	@echo
@@ -51,7 +51,7 @@ all: $(BUILD)/lean_attention.v $(BUILD)/minilm.json $(BUILD)/summary.json $(BUIL
 help: ## list the targets
 	@echo "Usage: make [TARGET] [VARIABLE=value ...]"
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "Variables, with their present values:"
 	@echo "  PYTHON=$(PYTHON)  the Python that .venv is made with"
@@ -117,6 +117,9 @@ soak: $(VENV)/.test ## compare RTL with golden on N random runs
 bench: $(VENV)/.base ## print the benchmarks' figures
 	$(RUN) -m sim bench
 	$(RUN) -m perf_model bench
+
+bench-golden: $(VENV)/.models ## compare the golden model's time with PyTorch's float32 attention, after installing that
+	$(RUN) -m golden bench
 
 lint: $(VENV)/.lint ## check style, types and the Verilog of every preset
 	$(VENV)/bin/ruff check .

@@ -5,5 +5,17 @@ from golden.config import CoreConfig, preset
 from golden.errors import InputError
 from golden.masks import Mask, MaskKind
 from golden.threshold import Threshold
+from golden.torch_functional import register_torch_attention, torch_attention
 
-__all__ = ["BatchAttended", "CoreConfig", "InputError", "Mask", "MaskKind", "Threshold", "attention", "preset"]
+__all__ = [
+    "BatchAttended",
+    "CoreConfig",
+    "InputError",
+    "Mask",
+    "MaskKind",
+    "Threshold",
+    "attention",
+    "preset",
+    "register_torch_attention",
+    "torch_attention",
+]

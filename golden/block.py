@@ -6,9 +6,9 @@ This loop is the specification. It reads like the text of docs/arithmetic.md, ke
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from golden import formats
+from golden.compiled import compiled
 from golden.job import Job, JobResult
 from golden.masks import MaskKind
 from golden.state import PartialState, normalise
@@ -29,7 +29,7 @@ _NONE = int(MaskKind.NONE)
 _WINDOW = int(MaskKind.WINDOW)
 
 
-@njit(cache=True)
+@compiled
 def _close_pack(
     pack: np.ndarray,
     logits: np.ndarray,
@@ -58,21 +58,21 @@ def _close_pack(
                 accumulator[i, u] += p * value[pack[slot], u]
 
 
-@njit(cache=True)
+@compiled
 def mass_above(distance: int, epsilon_shift: int) -> int:
     """Return an upper bound of a weight, in units of ``2**-(MASS_FRACTION_BITS + epsilon_shift)``."""
     chord = (_CHORD_ONE - (distance & _FRACTION_MASK)) << (_MASS_PLACES + epsilon_shift)
     return -(-chord >> min(distance >> _FRACTION_BITS, _SHIFT_MAX))
 
 
-@njit(cache=True)
+@compiled
 def mass_below(distance: int) -> int:
     """Return a lower bound of a weight, in units of ``2**-MASS_FRACTION_BITS``."""
     chord = (_CHORD_ONE - _CHORD_GAP - (distance & _FRACTION_MASK)) << _MASS_PLACES
     return chord >> min(distance >> _FRACTION_BITS, _SHIFT_MAX)
 
 
-@njit(cache=True)
+@compiled
 def _stream_keys(
     query: np.ndarray,
     positions: np.ndarray,

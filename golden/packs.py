@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from golden import formats
+from golden.compiled import compiled
 
 KEYS_A_CHUNK = 128
 """Keys whose scores are computed at a time: a multiple of any number of lanes."""
@@ -90,19 +90,19 @@ def workspace(rows: int, keys: int, head_dim: int, value_dim: int, lanes: int, b
     )
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def waiting_keys(keys: int, lanes: int) -> int:
     """Return the keys of a block that may wait: those of an open pack, a chunk, and the filling of the last pack."""
     return min(_BUFFERED_KEYS, (keys // lanes + 2) * lanes)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _place(base: np.float32, logit: np.float32) -> np.int32:
     """Return the place in `_TABLE` of the probability of `logit`, `base` being the maximum in the logit's unit."""
     return np.int32(min(base - logit, _NOTHING))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _peaks(logits: np.ndarray, lanes: int, maximum: np.ndarray) -> np.ndarray:
     """Return the running maximum of each row at the closing of each pack, float32, shape (packs, rows)."""
     rows = logits.shape[1]
@@ -123,7 +123,7 @@ def _peaks(logits: np.ndarray, lanes: int, maximum: np.ndarray) -> np.ndarray:
     return peaks
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _rescale(row: int, growth: float, total: np.ndarray, accumulator: np.ndarray) -> None:
     """Shift the sums of a row right by what its maximum has grown."""
     places = min(int(growth), _DELTA_MAX)
@@ -133,7 +133,7 @@ def _rescale(row: int, growth: float, total: np.ndarray, accumulator: np.ndarray
         accumulator[row, u] = np.floor(accumulator[row, u] * shrink)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _catch_up(
     row: int,
     last: int,
@@ -163,7 +163,7 @@ def _catch_up(
             _rescale(row, growth, total, accumulator)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _add_settled(
     logits: np.ndarray,
     values: np.ndarray,
@@ -218,7 +218,7 @@ def _add_settled(
     accumulator += product
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _add_moving(
     logits: np.ndarray,
     values: np.ndarray,
@@ -266,7 +266,7 @@ def _add_moving(
             accumulator[i, u] = whole + np.floor(divided - whole + product[i, u])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def absorb(
     logits: np.ndarray,
     values: np.ndarray,
@@ -313,7 +313,7 @@ def absorb(
     _add_settled(logits, values, lanes, moves * lanes, maximum, total, accumulator, work)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def normalise_rows(total: np.ndarray, accumulator: np.ndarray, output: np.ndarray) -> None:
     """Divide as `golden.state.normalise` does.
 

@@ -20,6 +20,7 @@ spread over a few units as those of a trained model do. A scale of 1 would make 
 """
 
 _LEVELS = 127
+_ROWS_AT_A_TIME = 4096
 _FLOATS = (np.float16, np.float32, np.float64)
 
 
@@ -172,9 +173,13 @@ def _as_tensor(name: str, tensor: np.ndarray) -> np.ndarray:
 
 
 def _quantise_tensor(
-    name: str, tensor: np.ndarray, kv_heads: int, given_scale: np.ndarray | float | None
+    name: str,
+    tensor: np.ndarray,
+    kv_heads: int,
+    given_scale: np.ndarray | float | None,
+    mean: np.ndarray | float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return `tensor` as int8, and its scale per kv head."""
+    """Return `tensor` less `mean` as int8, and its scale per kv head; a float tensor is taken to float64 in chunks."""
     if tensor.dtype == np.int8:
         scale = np.asarray(INT8_SCALE if given_scale is None else given_scale, dtype=np.float64)
         if scale.shape not in ((), (1,), (kv_heads,)):
@@ -184,12 +189,21 @@ def _quantise_tensor(
         return np.ascontiguousarray(tensor), np.broadcast_to(scale, (kv_heads,)).copy()
     if given_scale is not None:
         raise InputError(f"a scale was given for {name}, which is {tensor.dtype}; only int8 tensors bring their scale")
-    real = tensor.astype(np.float64)
-    peak = np.abs(real).reshape(kv_heads, -1).max(axis=1)
+    chunks = [slice(first, first + _ROWS_AT_A_TIME) for first in range(0, tensor.shape[1], _ROWS_AT_A_TIME)]
+
+    def real(rows: slice) -> np.ndarray:
+        return tensor[:, rows].astype(np.float64) - mean
+
+    peak = np.zeros(kv_heads)
+    for rows in chunks:
+        np.maximum(peak, np.abs(real(rows)).reshape(kv_heads, -1).max(axis=1), out=peak)
     # A head of zeros, or of numbers so small that products of scales could underflow, is a head of zeros.
     scale = np.where(peak < np.finfo(np.float32).tiny, 1.0, peak) / _LEVELS
     per_head = np.repeat(scale, len(tensor) // kv_heads)[:, None, None]
-    return np.clip(np.rint(real / per_head), -_LEVELS, _LEVELS).astype(np.int8), scale
+    quantised = np.empty(tensor.shape, dtype=np.int8)
+    for rows in chunks:
+        quantised[:, rows] = np.clip(np.rint(real(rows) / per_head), -_LEVELS, _LEVELS)
+    return quantised, scale
 
 
 def quantise(
@@ -233,14 +247,16 @@ def quantise(
     """
     q, k, v = _as_tensor("q", q), _as_tensor("k", k), _as_tensor("v", v)
     _check_shapes(q, k, v)
+    key_mean: np.ndarray | float = 0.0
     if subtract_key_mean:
         if k.dtype == np.int8:
             raise InputError("the mean over keys can only be subtracted before quantising, and k is int8 already")
-        k = k.astype(np.float64)
-        k = k - k.mean(axis=1, keepdims=True)
+        key_mean = k.mean(axis=1, keepdims=True, dtype=np.float64)
     kv_heads = len(k)
     query, query_scale = _quantise_tensor("q", q, kv_heads, q_scale)
-    key, key_scale = _quantise_tensor("k", k, kv_heads, k_scale)
+    key, key_scale = _quantise_tensor("k", k, kv_heads, k_scale, key_mean)
     value, value_scale = _quantise_tensor("v", v, kv_heads, v_scale)
     scale = 1 / math.sqrt(q.shape[2]) if softmax_scale is None else float(softmax_scale)
+    if not (math.isfinite(scale) and scale > 0):
+        raise InputError(f"softmax_scale must be finite and above 0, not {scale:g}")
     return QuantisedAttention(query, key, value, query_scale, key_scale, value_scale, scale)

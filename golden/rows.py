@@ -7,10 +7,10 @@ it adds. `golden.packs` says how the rest is exact.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from golden import formats
 from golden.block import mass_above, mass_below
+from golden.compiled import compiled
 from golden.masks import MaskKind
 from golden.packs import FAR, KEYS_A_CHUNK, PER_UNIT, UNIT, Workspace, absorb, normalise_rows, waiting_keys
 
@@ -22,7 +22,7 @@ _NO_MASK = int(MaskKind.NONE)
 _WINDOW = int(MaskKind.WINDOW)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _scale(scores: np.ndarray, factor: float, logits: np.ndarray) -> bool:
     """Scale, round and saturate scores; return whether any logit saturated.
 
@@ -38,7 +38,7 @@ def _scale(scores: np.ndarray, factor: float, logits: np.ndarray) -> bool:
     return saturated != 0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _mask(logits: np.ndarray, positions: np.ndarray, indices: np.ndarray, mask_kind: int, window: int) -> bool:
     """Set the logits of pairs that the mask bars to `FAR`; return whether there may be any."""
     if mask_kind == _NO_MASK:
@@ -54,7 +54,7 @@ def _mask(logits: np.ndarray, positions: np.ndarray, indices: np.ndarray, mask_k
     return True
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _count_saturated(scores: np.ndarray, logits: np.ndarray, factor: float, saturated: np.ndarray) -> None:
     """Add to each row the pairs that are not masked and whose logit saturated."""
     for j in range(len(scores)):
@@ -63,7 +63,7 @@ def _count_saturated(scores: np.ndarray, logits: np.ndarray, factor: float, satu
             saturated[i] += logits[j, i] != FAR and (rounded < _SCORE_MIN or rounded > _SCORE_MAX)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _judge(
     logits: np.ndarray,
     running: np.ndarray,
@@ -81,7 +81,7 @@ def _judge(
         wants[i] = distance[i] <= reach
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _over_budget(
     logits: np.ndarray,
     growth: np.ndarray,
@@ -101,7 +101,7 @@ def _over_budget(
         wants[i] |= dropped_mass[i] + mass_above(int(distance[i]), epsilon_shift) > kept_mass[i]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _spend(
     logits: np.ndarray,
     distance: np.ndarray,
@@ -122,7 +122,7 @@ def _spend(
             dropped_mass[i] += mass_above(int(distance[i]), epsilon_shift)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def attend_rows(
     query: np.ndarray,
     positions: np.ndarray,

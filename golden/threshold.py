@@ -101,7 +101,7 @@ class Threshold:
     @property
     def keeps_all(self) -> bool:
         """Whether no key that some row may attend to is ever dropped."""
-        return self.tau == formats.TAU_KEEP_ALL
+        return self.tau == formats.TAU_KEEP_ALL and not self.target
 
     @property
     def largest_loss(self) -> float:

@@ -7,13 +7,16 @@ with the core, as data: compiled code would not notice when a constant changes.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from golden.compiled import compiled, forget_stale_code
 from golden.memory import CHANNEL_ORDER
+
+forget_stale_code(Path(__file__).parent)
 
 Records = npt.NDArray[Any]
 
@@ -96,7 +99,7 @@ _REGISTERS = np.dtype(
 )
 
 
-@njit(cache=True)
+@compiled
 def _move_words(s: Any, memory: Any, rings: Records, t: int, output: bool) -> bool:
     """Let the memory move words to the ports; return whether it takes the word of o, if there is an `output`."""
     while s.due < s.asked and rings[s.due & _SLOT].due <= t:
@@ -130,7 +133,7 @@ def _move_words(s: Any, memory: Any, rings: Records, t: int, output: bool) -> bo
     return taken
 
 
-@njit(cache=True)
+@compiled
 def _load_job(s: Any, core: Any, jobs: Records, t: int) -> None:
     """Step the job loader."""
     ctx = s.loading & 1
@@ -166,7 +169,7 @@ def _load_job(s: Any, core: Any, jobs: Records, t: int) -> None:
         s.phase = _JOB
 
 
-@njit(cache=True)
+@compiled
 def _use_array(s: Any, core: Any, jobs: Records, rings: Records, t: int, output_waiting: bool) -> int:
     """Step the scheduler and return what the array does."""
     waits = s.probabilities <= t
@@ -213,7 +216,7 @@ def _use_array(s: Any, core: Any, jobs: Records, rings: Records, t: int, output_
     return WAIT_VALUE if waits else WAIT_SCORE
 
 
-@njit(cache=True)
+@compiled
 def _judge_key(s: Any, core: Any, jobs: Records, survivors: npt.NDArray[np.bool_], rings: Records, t: int) -> None:
     """Give the verdict on the key that has come so far: its slot, the pack it closes, its request."""
     if s.judged == s.entered or rings[s.judged & _SLOT].judged != t:
@@ -241,7 +244,7 @@ def _judge_key(s: Any, core: Any, jobs: Records, survivors: npt.NDArray[np.bool_
         s.judging += 1
 
 
-@njit(cache=True)
+@compiled
 def _take_pack(s: Any, core: Any, rings: Records, t: int) -> None:
     """Step the exponentials, which give back a slot for each key they read."""
     if s.taken and s.exponentials_took < t <= s.exponentials_took + rings[(s.taken - 1) & _SLOT].count:
@@ -255,7 +258,7 @@ def _take_pack(s: Any, core: Any, rings: Records, t: int) -> None:
             s.taken += 1
 
 
-@njit(cache=True)
+@compiled
 def _fill_lanes(s: Any, core: Any, jobs: Records, rings: Records, t: int) -> bool:
     """Step the value lanes; return whether a pack is complete."""
     pack = rings[s.filled & _SLOT]
@@ -274,7 +277,7 @@ def _fill_lanes(s: Any, core: Any, jobs: Records, rings: Records, t: int) -> boo
     return False
 
 
-@njit(cache=True)
+@compiled
 def _take_request(s: Any, core: Any, jobs: Records, memory: Any, rings: Records, t: int) -> None:
     """Let the memory take a value request."""
     request = rings[s.answered & _SLOT]
@@ -290,7 +293,7 @@ def _take_request(s: Any, core: Any, jobs: Records, memory: Any, rings: Records,
         s.request_job += 1
 
 
-@njit(cache=True)
+@compiled
 def _write_output(s: Any, core: Any, jobs: Records, rings: Records, t: int) -> None:
     """Step the output writer, as far as the entry of beats in their FIFO."""
     if s.reads and s.read - s.sent < core.output_fifo:
@@ -306,7 +309,7 @@ def _write_output(s: Any, core: Any, jobs: Records, rings: Records, t: int) -> N
         s.reads = jobs[s.writing].output_beats
 
 
-@njit(cache=True)
+@compiled
 def run(
     core_record: Records, memory_record: Records, jobs: Records, survivors: npt.NDArray[np.bool_]
 ) -> tuple[int, npt.NDArray[np.int64]]:

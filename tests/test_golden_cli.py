@@ -188,7 +188,9 @@ def test_bad_options_are_exit_code_2(arguments, capsys):
     assert re.search(r"^python -m golden.*: error: .+$", capsys.readouterr().err, re.MULTILINE)
 
 
-def test_without_torch_capture_says_what_to_install(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def no_models(monkeypatch):
+    """Let PyTorch and transformers be missing."""
     real_import = builtins.__import__
 
     def no_torch(name, *arguments, **options):
@@ -196,8 +198,18 @@ def test_without_torch_capture_says_what_to_install(tmp_path, capsys, monkeypatc
             raise ImportError(name)
         return real_import(name, *arguments, **options)
 
-    (tmp_path / "text.txt").write_text("a text")
     monkeypatch.setattr(builtins, "__import__", no_torch)
+
+
+@pytest.mark.usefixtures("no_models")
+def test_without_torch_bench_says_what_to_install(capsys):
+    assert main(["bench"]) == 2
+    assert capsys.readouterr() == ("", "error: this needs PyTorch: pip install lean-attention[models]\n")
+
+
+@pytest.mark.usefixtures("no_models")
+def test_without_torch_capture_says_what_to_install(tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("a text")
     options = ["--model", str(tmp_path), "--text", str(tmp_path / "text.txt"), "--layer", "0", "-o", "x.npz"]
     assert main(["capture", *options]) == 2
     message = "error: this needs PyTorch and transformers: pip install lean-attention[models]\n"

@@ -16,7 +16,7 @@ from golden.experiments.__main__ import main
 from golden.masks import Mask, MaskKind
 from golden.reference import snr_db
 from golden.threshold import Threshold
-from golden.torch_attention import register
+from golden.torch_functional import register_torch_attention
 
 NEEDED = "is not installed: pip install lean-attention[models]"
 torch = pytest.importorskip("torch", reason=f"PyTorch {NEEDED}")
@@ -58,13 +58,13 @@ class Calls:
     Parameters
     ----------
     **options
-        Of `register`.
+        Of `register_torch_attention`.
     """
 
     name = "lean_attention_recorded"
 
     def __init__(self, **options: object) -> None:
-        self.collector: Collector = register(name=self.name, **options)
+        self.collector: Collector = register_torch_attention(name=self.name, **options)
         self.calls: list[tuple[torch.Tensor, ...]] = []
         interface = transformers.AttentionInterface()
         ours = interface[self.name]
@@ -223,7 +223,7 @@ def test_block_masks_go_by_layer_and_a_name_can_be_given_again():
     assert_golden(calls.calls[1], 0, slice(0, 32), Mask(), block_mask=blocks)
     assert calls.collector.layers[0].streamed == 4 * 2 * 32
     assert calls.collector.layers[1].streamed == 4 * (16 + 32)
-    collector = register(threshold=Threshold.of(tau=2), name=calls.name)
+    collector = register_torch_attention(threshold=Threshold.of(tau=2), name=calls.name)
     assert collector.layers == {}
     dropped = run(model, tokens(1, 32))
     assert not np.array_equal(masked, dropped)
@@ -243,7 +243,7 @@ def test_block_masks_go_by_layer_and_a_name_can_be_given_again():
     ],
 )
 def test_attention_that_is_not_the_cores_is_refused(config, message):
-    register()
+    register_torch_attention()
     model = build(config(), "lean_attention")
     model = model.get_encoder() if model.config.is_encoder_decoder else model
     with pytest.raises(InputError, match=message):
@@ -251,7 +251,7 @@ def test_attention_that_is_not_the_cores_is_refused(config, message):
 
 
 def test_a_model_in_training_is_refused():
-    register()
+    register_torch_attention()
     model = build(MODELS["encoder"][0](), "lean_attention")
     with pytest.raises(InputError, match="query requires a gradient"):
         model(input_ids=tokens(1, 5))

@@ -141,8 +141,8 @@ def good() -> dict[str, object]:
             {"k": np.ones((2, 7, 8), dtype=np.int8), "subtract_key_mean": True},
             "the mean over keys can only be subtracted before quantising",
         ),
-        ({"softmax_scale": 0.0}, "the score factor must be above 0"),
-        ({"softmax_scale": np.nan}, "the score factor must be above 0"),
+        ({"softmax_scale": 0.0}, "softmax_scale must be finite and above 0, not 0"),
+        ({"softmax_scale": np.nan}, "softmax_scale must be finite and above 0, not nan"),
         ({"q": np.full((4, 5, 8), 1e200), "k": np.full((2, 7, 8), 1e200)}, "the score factor must be above 0"),
     ],
 )

@@ -17,7 +17,7 @@ from golden.errors import InputError
 from golden.masks import Mask, MaskKind
 from golden.reference import snr_db
 from golden.threshold import Threshold
-from golden.torch_attention import scaled_dot_product_attention
+from golden.torch_functional import torch_attention
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install lean-attention[models]")
 
@@ -35,7 +35,7 @@ def exactly(output, expected: np.ndarray) -> bool:
 
 
 def assert_close_to_torch(q, k, v, **options):
-    output = scaled_dot_product_attention(q, k, v, **options)
+    output = torch_attention(q, k, v, **options)
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, **options)
     assert output.shape == expected.shape
     assert output.dtype == expected.dtype
@@ -43,7 +43,7 @@ def assert_close_to_torch(q, k, v, **options):
 
 
 def test_the_signature_is_pytorchs_with_keywords_behind():
-    ours = list(inspect.signature(scaled_dot_product_attention).parameters.values())
+    ours = list(inspect.signature(torch_attention).parameters.values())
     # PyTorch's function is built in; this is the signature that its documentation gives, in which nothing is marked as
     # by keyword only.
     expected = "query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False"
@@ -52,11 +52,11 @@ def test_the_signature_is_pytorchs_with_keywords_behind():
     assert all(parameter.default is None or parameter.name == "layer" for parameter in ours[len(positional) :])
     q, k, v = tensors((1, 2, 5, 8), (1, 2, 5, 8), (1, 2, 5, 8))
     torch.nn.functional.scaled_dot_product_attention(q, k, v, None, 0.0, True, scale=0.5, enable_gqa=False)
-    scaled_dot_product_attention(q, k, v, None, 0.0, True, 0.5, False)
+    torch_attention(q, k, v, None, 0.0, True, 0.5, False)
 
 
 def test_golden_imports_no_torch():
-    code = "import sys, golden.torch_attention, golden.experiments.__main__; sys.exit('torch' in sys.modules)"
+    code = "import sys, golden, golden.experiments.__main__; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -72,21 +72,21 @@ def test_bits_are_those_of_golden_attention(queries, keys, threshold):
     arrays = q.numpy(), k.numpy(), v.numpy()
 
     expected = golden.attention(*arrays, threshold=threshold, config=core, softmax_scale=0.3).output
-    assert exactly(scaled_dot_product_attention(q, k, v, scale=0.3, **options), expected)
+    assert exactly(torch_attention(q, k, v, scale=0.3, **options), expected)
     # Against the diagonal of a square from the first query and key on, as PyTorch has it.
     first = arrays[0], arrays[1][:, :, :queries], arrays[2][:, :, :queries]
     causal = Mask(MaskKind.CAUSAL)
     expected = golden.attention(*first, mask=causal, threshold=threshold, config=core).output
-    assert exactly(scaled_dot_product_attention(q, k, v, is_causal=True, **options), expected)
+    assert exactly(torch_attention(q, k, v, is_causal=True, **options), expected)
     if queries <= keys:
         behind = torch.arange(queries)[:, None] + keys - queries - torch.arange(keys)
         for mask, allowed in ((causal, behind >= 0), (Mask(MaskKind.WINDOW, 9), (behind >= 0) & (behind < 9))):
             seen = allowed.any(dim=0).nonzero()[0, 0]
             part = arrays[0], arrays[1][:, :, seen:], arrays[2][:, :, seen:]
             expected = golden.attention(*part, mask=mask, threshold=threshold, config=core).output
-            assert exactly(scaled_dot_product_attention(q, k, v, allowed, **options), expected)
+            assert exactly(torch_attention(q, k, v, allowed, **options), expected)
             barred = torch.where(allowed, 0.0, torch.finfo(torch.float32).min)
-            assert exactly(scaled_dot_product_attention(q, k, v, barred, **options), expected)
+            assert exactly(torch_attention(q, k, v, barred, **options), expected)
 
 
 def test_padding_is_what_golden_attention_has_lengths_for():
@@ -94,24 +94,24 @@ def test_padding_is_what_golden_attention_has_lengths_for():
     lengths = [30, 17, 5]
     real = torch.arange(30) < torch.tensor(lengths)[:, None]
     expected = golden.attention(q.numpy(), k.numpy(), v.numpy(), query_lengths=lengths, key_lengths=lengths).output
-    output = scaled_dot_product_attention(q, k, v, real[:, None, None])
+    output = torch_attention(q, k, v, real[:, None, None])
     for n, length in enumerate(lengths):
         assert exactly(output[n, :, :length], expected[n, :, :length])
-    assert exactly(scaled_dot_product_attention(q, k, v, (real[:, None] & real[:, :, None])[:, None]), expected)
+    assert exactly(torch_attention(q, k, v, (real[:, None] & real[:, :, None])[:, None]), expected)
 
 
 def test_a_block_mask_and_a_configuration_reach_the_core():
     q, k, v = tensors((1, 2, 32, 8), (1, 2, 32, 8), (1, 2, 32, 8))
     blocks = BlockMask(np.array([[[True, False], [True, True]], [[True, True], [False, True]]]), 16, 16)
     arrays = q.numpy(), k.numpy(), v.numpy()
-    whole = scaled_dot_product_attention(q, k, v)
-    output = scaled_dot_product_attention(q, k, v, block_mask=blocks)
+    whole = torch_attention(q, k, v)
+    output = torch_attention(q, k, v, block_mask=blocks)
     assert exactly(output, golden.attention(*arrays, block_mask=blocks).output)
     assert not torch.equal(output, whole)
     every = torch.ones(32, 32, dtype=torch.bool)
-    assert torch.equal(scaled_dot_product_attention(q, k, v, every, block_mask=blocks), output)
+    assert torch.equal(torch_attention(q, k, v, every, block_mask=blocks), output)
     with pytest.raises(InputError, match="head_dim is 8; this configuration holds at most 4"):
-        scaled_dot_product_attention(q, k, v, config=preset("tiny").override(max_head_dim=4))
+        torch_attention(q, k, v, config=preset("tiny").override(max_head_dim=4))
 
 
 SHAPES = [
@@ -171,9 +171,9 @@ def test_any_mask(name, share):
     allowed = torch.rand(MASKS[name], generator=torch.Generator().manual_seed(3)) < share
     # Rows that may attend to nothing give zeros, here as there.
     assert_close_to_torch(q, k, v, attn_mask=allowed)
-    output = scaled_dot_product_attention(q, k, v, allowed)
+    output = torch_attention(q, k, v, allowed)
     for barred in (-torch.inf, -1e4, torch.finfo(torch.float32).min):
-        assert torch.equal(scaled_dot_product_attention(q, k, v, torch.where(allowed, 0.0, barred)), output)
+        assert torch.equal(torch_attention(q, k, v, torch.where(allowed, 0.0, barred)), output)
     empty = ~allowed.any(dim=-1, keepdim=True).expand(*output.shape[:-1], 1)
     assert not output[empty.expand_as(output)].any()
 
@@ -181,7 +181,7 @@ def test_any_mask(name, share):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_the_dtype_is_that_of_the_query(dtype):
     q, k, v = (tensor.to(dtype) for tensor in tensors((1, 2, 9, 8), (1, 2, 9, 8), (1, 2, 9, 8)))
-    output = scaled_dot_product_attention(q, k, v)
+    output = torch_attention(q, k, v)
     assert output.dtype == dtype
     exact = golden.attention(*(tensor.double().numpy() for tensor in (q, k, v))).sequences[0].real_output
     assert torch.equal(output[0], torch.from_numpy(exact).to(dtype))
@@ -191,7 +191,7 @@ def test_the_dtype_is_that_of_the_query(dtype):
 def test_views_are_read_as_what_they_show():
     q, k, v = tensors((2, 9, 4, 8), (2, 9, 4, 8), (2, 9, 4, 8))
     views = [tensor.transpose(1, 2) for tensor in (q, k, v)]
-    assert torch.equal(scaled_dot_product_attention(*views), scaled_dot_product_attention(*map(torch.clone, views)))
+    assert torch.equal(torch_attention(*views), torch_attention(*map(torch.clone, views)))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_nothing_gives_nothing(shapes):
     q, k = tensors(*shapes)
     collector = Collector()
     for mask in (None, torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool)):
-        output = scaled_dot_product_attention(q, k, k, mask, collector=collector)
+        output = torch_attention(q, k, k, mask, collector=collector)
         assert torch.equal(output, torch.zeros(q.shape))
     assert collector.total.streamed == 0
     assert "100.0%" in collector.table()
@@ -213,10 +213,8 @@ def test_statistics_are_the_sums_of_what_the_core_reports():
     collector = Collector()
     expected = golden.attention((4 * q).numpy(), k.numpy(), v.numpy(), threshold=threshold).sequences
     for layer in (5, 2, 5):
-        scaled_dot_product_attention(
-            4 * q, k, v, enable_gqa=True, threshold=threshold, collector=collector, layer=layer
-        )
-    scaled_dot_product_attention(q, k, v, enable_gqa=True, collector=collector, layer=2)
+        torch_attention(4 * q, k, v, enable_gqa=True, threshold=threshold, collector=collector, layer=layer)
+    torch_attention(q, k, v, enable_gqa=True, collector=collector, layer=2)
     twice, other = collector.layers[5], collector.layers[2]
     assert (twice.calls, other.calls, collector.total.calls) == (2, 2, 4)
     assert twice.rows == 2 * 2 * 4 * 40
@@ -233,7 +231,7 @@ def test_statistics_are_the_sums_of_what_the_core_reports():
     assert [line.split()[0] for line in lines] == ["layer", "2", "5", "all"]
     assert f"{twice.survivor_share:.1%}" in lines[2]
     assert twice.saturated == 0
-    scaled_dot_product_attention(q, k, v, enable_gqa=True, scale=1000.0, collector=collector, layer=5)
+    torch_attention(q, k, v, enable_gqa=True, scale=1000.0, collector=collector, layer=5)
     saturated = golden.attention(q.numpy(), k.numpy(), v.numpy(), softmax_scale=1000.0).sequences
     assert twice.saturated == sum(int(part.saturated.sum()) for part in saturated) > 0
     collector.reset()
@@ -281,11 +279,11 @@ GOOD = dict(zip("qkv", tensors((1, 2, 3, 8), (1, 2, 4, 8), (1, 2, 4, 6)), strict
 def test_what_the_core_cannot_do_is_said(changes, message):
     options = GOOD | changes
     with pytest.raises(InputError, match=message):
-        scaled_dot_product_attention(options.pop("q"), options.pop("k"), options.pop("v"), **options)
+        torch_attention(options.pop("q"), options.pop("k"), options.pop("v"), **options)
 
 
 def test_a_parameter_will_do_where_no_gradient_is_recorded():
     q = torch.nn.Parameter(GOOD["q"])
     with torch.no_grad():
-        output = scaled_dot_product_attention(q, GOOD["k"], GOOD["v"])
-    assert torch.equal(output, scaled_dot_product_attention(GOOD["q"], GOOD["k"], GOOD["v"]))
+        output = torch_attention(q, GOOD["k"], GOOD["v"])
+    assert torch.equal(output, torch_attention(GOOD["q"], GOOD["k"], GOOD["v"]))

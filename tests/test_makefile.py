@@ -101,7 +101,7 @@ def test_help_lists_every_target(checkout: Checkout):
     assert phony
     result = checkout.make("help")
     assert result.returncode == 0, result.stderr
-    described = re.findall(r"^  ([a-z]+) +\w.*$", result.stdout, re.MULTILINE)
+    described = re.findall(r"^  ([a-z-]+) +\w.*$", result.stdout, re.MULTILINE)
     assert sorted(described) == sorted(phony.group(1).split())
     assert checkout.modules_run() == []
 
@@ -202,6 +202,8 @@ def test_models_are_installed_once_and_only_when_asked_for(checkout: Checkout):
     assert checkout.modules_run() == [*BASE, install]
     assert checkout.make("models", "test").returncode == 0
     assert checkout.modules_run() == ["pip install --editable .[test]", "pytest"]
+    assert checkout.make("bench-golden").returncode == 0
+    assert checkout.modules_run() == ["golden bench"]
     (checkout.root / "pyproject.toml").touch()
     assert checkout.make("test").returncode == 0
     assert install not in checkout.modules_run()

@@ -413,7 +413,7 @@ NAN = np.full((2, 21, 7), np.nan, dtype=np.float32)
             {"v": int8(2, 21, 7), "v_scale": np.ones(3)},
             "the scale of v must be one number or one per kv head (2), not (3,)",
         ),
-        ([], {"softmax_scale": -1.0}, "the score factor must be above 0 and at most 65535, not -"),
+        ([], {"softmax_scale": -1.0}, "softmax_scale must be finite and above 0, not -1"),
         ([], {"window": 2.5}, "array window of {file} must be a whole number, not 2.5"),
         (
             ["--subtract-key-mean"],

@@ -6,9 +6,11 @@ import argparse
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
+from golden.batch import attention as attend_batch
 from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.fast import attend
@@ -21,6 +23,9 @@ SHAPES = ((12, 512, 64), (8, 4096, 128))
 """Heads, length and dimension."""
 
 TAUS = (None, 4.0, 3.0, 2.0)
+LONG_HEAD = (16, 65536, 128)
+"""Queries, keys and dimension of the head whose memory is measured."""
+
 PEAKED = 3.0
 """Factor on random queries: scores of a standard deviation of 3, so that there is something to drop."""
 
@@ -50,6 +55,31 @@ def _fastest(functions: list[Callable[[], object]], seconds: int) -> list[float]
     return [float(seconds) for seconds in times]
 
 
+def _memory(field: str) -> int:
+    """Return a figure of ``/proc/self/status`` in bytes: VmRSS, what this process holds, or VmHWM, the most it held."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise InputError(f"/proc/self/status does not tell {field}")
+
+
+def long_head_memory() -> tuple[int, int]:
+    """Return the bytes of the float32 inputs of `LONG_HEAD`, and the most that were held with them while they were run.
+
+    To be called before anything else took memory that this could be given again. Linux only.
+    """
+    queries, keys, dim = LONG_HEAD
+    random = np.random.default_rng(0)
+    few = np.ones((1, queries, dim), dtype=np.float32)
+    attend_batch(few, few, few)
+    before = _memory("VmRSS")
+    # Forgets the peak so far, that of compiling.
+    Path("/proc/self/clear_refs").write_text("5")
+    q, k, v = (random.standard_normal((1, length, dim), dtype=np.float32) for length in (queries, keys, keys))
+    attend_batch(q, k, v)
+    return q.nbytes + k.nbytes + v.nbytes, _memory("VmHWM") - before
+
+
 def _core(config: CoreConfig) -> CoreConfig:
     """Return `config`, made to hold the shapes."""
     largest = max(dim for _, _, dim in SHAPES)
@@ -64,6 +94,11 @@ def run(options: argparse.Namespace) -> None:
         import torch
     except ImportError as error:
         raise InputError("this needs PyTorch: pip install lean-attention[models]") from error
+    inputs, peak = long_head_memory()
+    print(
+        f"Memory of one head of {LONG_HEAD[1]:,} keys x {LONG_HEAD[2]}, {LONG_HEAD[0]} queries: "
+        f"{peak / 1e6:.0f} MB with its float32 inputs of {inputs / 1e6:.0f} MB: {peak / inputs:.2f} times.\n"
+    )
     torch.set_num_threads(options.threads)
     config = _core(config_of(options))
     print(

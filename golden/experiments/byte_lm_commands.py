@@ -16,7 +16,7 @@ from golden.experiments import byte_language_model as byte_lm
 from golden.experiments.thresholds import DEFAULTS, add_threshold_rows, any_threshold, threshold_rows
 from golden.files import require_writable
 from golden.options import add_config_options, config_of, count, natural
-from golden.torch_attention import register
+from golden.torch_functional import register_torch_attention
 
 _WINDOWS, _WINDOWS_A_ROW = 256, 16
 """Held-out windows that a loss is measured on by default: by itself, and for each row of a table."""
@@ -109,7 +109,7 @@ def _evaluate_on_core(options: argparse.Namespace) -> None:
 
     progress(1, "float32")
     exact = byte_lm.held_out_loss(reference, windows)
-    register(name=_INTERFACE)
+    register_torch_attention(name=_INTERFACE)
     model = byte_lm.load_model(options.weights, _INTERFACE)
     _say(
         f"Held-out loss in nats a byte, {len(windows)} windows of {length} bytes, Python {platform.python_version()}; "
@@ -119,7 +119,7 @@ def _evaluate_on_core(options: argparse.Namespace) -> None:
     _say(f"{'float32':14}{exact:10.4f}")
     for step, (label, threshold) in enumerate(thresholds, 2):
         progress(step, label)
-        collector = register(config=config, threshold=threshold, name=_INTERFACE)
+        collector = register_torch_attention(config=config, threshold=threshold, name=_INTERFACE)
         loss = byte_lm.held_out_loss(model, windows)
         total = collector.total
         _say(

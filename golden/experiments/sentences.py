@@ -20,7 +20,7 @@ from golden.experiments.thresholds import DEFAULTS, add_threshold_rows, threshol
 from golden.hugging_face import load_model
 from golden.options import add_config_options, config_of
 from golden.threshold import Threshold
-from golden.torch_attention import register
+from golden.torch_functional import register_torch_attention
 
 SENTENCES = Path(golden.__file__).parent / "data" / "sentences.txt"
 """Sixty English sentences of 5 to 59 words, some of which say the same."""
@@ -133,12 +133,12 @@ class Comparison:
         self.sentences = list(sentences)
         tokenizer, network = load_model(model, "sdpa")
         self.expected = embed(tokenizer, network, self.sentences)
-        register(name=_INTERFACE)
+        register_torch_attention(name=_INTERFACE)
         self.tokenizer, self.network = load_model(model, _INTERFACE)
 
     def measure(self, threshold: Threshold, config: CoreConfig | None = None) -> Measured:
         """Embed the sentences under `threshold`."""
-        collector = register(config=config, threshold=threshold, name=_INTERFACE)
+        collector = register_torch_attention(config=config, threshold=threshold, name=_INTERFACE)
         embeddings = embed(self.tokenizer, self.network, self.sentences)
         if not collector.layers:
             raise InputError("the model does not run its attention through transformers' AttentionInterface")

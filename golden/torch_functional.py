@@ -1,9 +1,9 @@
 """PyTorch's attention under the hardware's exact arithmetic, by itself and for Hugging Face models.
 
-`scaled_dot_product_attention` takes the place of the function of this name in `torch.nn.functional`. `register` makes
-it an attention implementation of transformers, so that a model runs unchanged:
+`torch_attention` takes the place of `torch.nn.functional.scaled_dot_product_attention`. `register_torch_attention`
+makes it an attention implementation of transformers, so that a model runs unchanged:
 
-    collector = register(threshold=Threshold.of(tau=8))
+    collector = register_torch_attention(threshold=Threshold.of(tau=8))
     model = AutoModel.from_pretrained(directory, attn_implementation="lean_attention")
 
 PyTorch and transformers are imported when one of these is called, and only then.
@@ -129,7 +129,7 @@ def _attend(
     return MaskedAttended(attended.real_output, [attended])
 
 
-def scaled_dot_product_attention(
+def torch_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -218,7 +218,7 @@ def scaled_dot_product_attention(
 
 
 class _ModelAttention:
-    """The attention function of transformers' models, in `scaled_dot_product_attention`."""
+    """The attention function of transformers' models, in `torch_attention`."""
 
     def __init__(
         self,
@@ -245,7 +245,7 @@ class _ModelAttention:
     ) -> tuple[torch.Tensor, None]:
         check_options(options)
         layer = self._layers.setdefault(module, len(self._layers))
-        output = scaled_dot_product_attention(
+        output = torch_attention(
             query,
             key,
             value,
@@ -263,7 +263,7 @@ class _ModelAttention:
         return output.transpose(1, 2).contiguous(), None
 
 
-def register(
+def register_torch_attention(
     *,
     config: CoreConfig | None = None,
     threshold: Threshold | None = None,
