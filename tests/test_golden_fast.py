@@ -132,10 +132,10 @@ print(*long_head_memory())
 """
 
 
-def test_a_long_head_takes_at_most_twice_its_inputs(record_property):
+def test_a_long_head_takes_at_most_twice_its_inputs(figure):
     """In a process of its own, because a process never shrinks below what it once took."""
     run = subprocess.run([sys.executable, "-c", MEASURE_MEMORY], capture_output=True, text=True, check=True)
     inputs, peak = map(int, run.stdout.split())
-    record_property("figure", f"one head of 65,536 keys: peak memory {peak / inputs:.2f} times the inputs")
+    figure(f"golden.attention, one head of 65,536 keys: peak memory {peak / inputs:.2f} times the inputs")
     assert inputs == 2 * 65536 * 128 * 4 + 16 * 128 * 4
     assert inputs < peak <= 2 * inputs

@@ -93,6 +93,7 @@ BASE = ["venv --clear .venv", "pip install --editable ."]
 VERILOG = "rtl --preset default -o build/lean_attention.v"
 RUN = "sim run --input golden/data/minilm_l3_128.npz --json build/minilm.json"
 SWEEP = "sim sweep --input golden/data/minilm_l3_128.npz --tau 4 5 6 7 8 9 10 11 12 -o build/summary"
+PYTEST = "pytest --numprocesses auto --dist loadfile"
 PLOT = "perf_model plot --measured build/summary.json -o build/plots"
 
 
@@ -189,11 +190,11 @@ def test_change_makes_anew_what_depends_on_it(checkout: Checkout, changed: str, 
 
 
 def test_extras_are_installed_once_and_after_the_base(checkout: Checkout):
-    install, run = "pip install --editable .[test]", "pytest"
+    install, run = "pip install --editable .[test]", PYTEST
     assert checkout.make("test").returncode == 0
     assert checkout.modules_run() == [*BASE, install, run]
     assert checkout.make("test", "ARGS=-k merge").returncode == 0
-    assert checkout.modules_run() == ["pytest -k merge"]
+    assert checkout.modules_run() == [f"{PYTEST} -k merge"]
 
 
 def test_models_are_installed_once_and_only_when_asked_for(checkout: Checkout):
@@ -201,7 +202,7 @@ def test_models_are_installed_once_and_only_when_asked_for(checkout: Checkout):
     assert checkout.make("models").returncode == 0
     assert checkout.modules_run() == [*BASE, install]
     assert checkout.make("models", "test").returncode == 0
-    assert checkout.modules_run() == ["pip install --editable .[test]", "pytest"]
+    assert checkout.modules_run() == ["pip install --editable .[test]", PYTEST]
     assert checkout.make("bench-golden").returncode == 0
     assert checkout.modules_run() == ["golden bench"]
     (checkout.root / "pyproject.toml").touch()

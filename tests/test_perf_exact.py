@@ -136,19 +136,18 @@ def cases_of(name: str) -> tuple[list[Case], list[Case]]:
 
 
 @pytest.mark.parametrize("stalled", [False, True], ids=["never stalled", "with a memory"])
-def test_cycles_uses_and_bytes_are_those_of_the_core(capsys, stalled: bool):
+def test_cycles_uses_and_bytes_are_those_of_the_core(figure, stalled: bool):
     seen = {}
     for name in CONFIGS:
         cases = cases_of(name)[stalled]
         seen[name] = np.array([case.differences() for case in cases]).max(axis=0)
-        with capsys.disabled():
-            share, cycles, uses, bytes_ = seen[name]
-            total = sum(case.cycles for case in cases)
-            print(
-                f"\n  {name:10}{len(cases):4} lists, {total:7} cycles; worst difference {cycles:.0f} cycles "
-                f"({share:.2%}), {uses:.0f} in a use of the array, {bytes_:.0f} bytes",
-                end="",
-            )
+        share, cycles, uses, bytes_ = seen[name]
+        total = sum(case.cycles for case in cases)
+        figure(
+            f"exact model, {'with a memory' if stalled else 'never stalled'}: {name:10}{len(cases):4} lists, {total:7} "
+            f"cycles; worst difference {cycles:.0f} cycles ({share:.2%}), {uses:.0f} in a use of the array, "
+            f"{bytes_:.0f} bytes"
+        )
     assert sum(len(cases_of(name)[stalled]) for name in CONFIGS) >= (60 if stalled else 100)
     assert all(not worst.any() for worst in seen.values())
 

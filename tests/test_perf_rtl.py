@@ -55,7 +55,7 @@ def stateful(from_state: bool, emit_state: bool) -> list[Job]:
     return [replace(job, state=state, emit_state=emit_state) for job, state in zip(jobs, states, strict=True)]
 
 
-def test_regular_work_takes_exactly_the_cycles_of_the_model(capsys):
+def test_regular_work_takes_exactly_the_cycles_of_the_model(figure):
     lists = {
         "one job": layer(4, 16, 16)[:1],
         "shorter than the pipeline": layer(16, 4, 16),
@@ -68,34 +68,30 @@ def test_regular_work_takes_exactly_the_cycles_of_the_model(capsys):
         "from a state": stateful(True, False),
     }
     pairs = compare(TINY, lists)
-    with capsys.disabled():
-        print()
-        for name, (modelled, measured) in pairs.items():
-            print(f"  {name:28}{measured.cycles:8} cycles, model {modelled.total - measured.cycles:+}")
+    for name, (modelled, measured) in pairs.items():
+        figure(f"closed form: {name:28}{measured.cycles:8} cycles, model {modelled.total - measured.cycles:+}")
     assert {name: modelled.total for name, (modelled, _) in pairs.items()} == {
         name: measured.cycles for name, (_, measured) in pairs.items()
     }
 
 
-def test_causal_work_takes_about_the_cycles_of_the_model(capsys):
+def test_causal_work_takes_about_the_cycles_of_the_model(figure):
     """In short blocks several packs wait at once, which the model takes in a row although keys may come between."""
     ((modelled, measured),) = compare(TINY, {"causal": layer(32, 32, 16, causal=True)}).values()
-    with capsys.disabled():
-        print(f"\n  {'causal':28}{measured.cycles:8} cycles, model {modelled.total - measured.cycles:+}")
+    figure(f"closed form: {'causal':28}{measured.cycles:8} cycles, model {modelled.total - measured.cycles:+}")
     assert modelled.total == pytest.approx(measured.cycles, rel=0.02)
 
 
 @pytest.mark.parametrize("length", [1, 6])
-def test_random_jobs_take_about_the_cycles_of_the_model(capsys, length: int):
+def test_random_jobs_take_about_the_cycles_of_the_model(figure, length: int):
     """Any dimensions, masks, thresholds and states: what the model leaves out is below 8 %, on average 1 %."""
     rng = np.random.default_rng(SEED)
     lists = {f"{n}": [random_job(rng, TINY) for _ in range(length)] for n in range(RANDOM_LISTS)}
     pairs = compare(TINY, lists).values()
     errors = np.array([modelled.total / measured.cycles - 1 for modelled, measured in pairs])
-    with capsys.disabled():
-        print(
-            f"\n  {RANDOM_LISTS} random lists of {length}: {np.mean(errors == 0):.0%} exact, "
-            f"mean {np.abs(errors).mean():.2%}, worst {np.abs(errors).max():.2%}"
-        )
+    figure(
+        f"closed form: {RANDOM_LISTS} random lists of {length}: {np.mean(errors == 0):.0%} exact, "
+        f"mean {np.abs(errors).mean():.2%}, worst {np.abs(errors).max():.2%}"
+    )
     assert np.abs(errors).max() < 0.08
     assert np.abs(errors).mean() < 0.01
