@@ -70,9 +70,7 @@ def test_long_layers_equal_the_plain_loop(attention, core, mask, threshold):
 
 
 @pytest.mark.parametrize("kind", [MaskKind.NONE, MaskKind.CAUSAL, MaskKind.WINDOW])
-@pytest.mark.parametrize(
-    "threshold", [Threshold(), Threshold.of(3), Threshold.of(4, epsilon=0.01), Threshold.of(target=0.5)]
-)
+@pytest.mark.parametrize("limits", [{}, {"tau": 3}, {"tau": 4, "epsilon": 0.01}, {"target": 0.5}])
 def test_several_tiles_of_a_head_equal_the_plain_loop(kind, limits):
     random = np.random.default_rng(1)
     length = TILE_ROWS + 77
