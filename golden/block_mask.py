@@ -3,8 +3,10 @@
 This is how data-informed sparsity reaches the core (Attention Pruning, arXiv 2012.02030): keys outside the mask are
 not streamed at all. The core sees a mask through its jobs. A job streams every block of keys that the mask allows to
 any of the job's rows, and each of its rows may attend to what is streamed. So a mask acts exactly where a job's rows
-lie in one block of positions, and otherwise keeps more. A job without any key is refused. A single row may still be left
-without one, where the mask by position bars what its job streams: it gives zeros, and `Attended.empty` says so.
+lie in one block of positions, and otherwise keeps more.
+
+A job without any key is refused. A single row may still be left without one, where the mask by position bars what its
+job streams: it gives zeros, and `golden.attended.Attended.empty` says so.
 """
 
 from __future__ import annotations

@@ -106,14 +106,12 @@ def _spend(
     logits: np.ndarray,
     distance: np.ndarray,
     epsilon_shift: int,
-    first: int,
-    end: int,
     keep: bool,
     kept_mass: np.ndarray,
     dropped_mass: np.ndarray,
 ) -> None:
     """Add a key to the kept or to the dropped masses of the rows of a block."""
-    for i in range(first, end):
+    for i in range(len(logits)):
         if logits[i] == FAR:
             continue
         if keep:
@@ -201,13 +199,15 @@ def attend_rows(
 
     for start in range(0, keys, KEYS_A_CHUNK):
         size = min(KEYS_A_CHUNK, keys - start)
-        # Rows before `late` see none of the keys from here on: positions rise, and rows of `keep_all` stand alone.
+        # Rows before `late` see none of the keys from here on. Without `keep_all` they are whole blocks.
         late = 0
-        if keep_all and mask_kind != _NO_MASK:
+        if mask_kind != _NO_MASK:
             while late < rows and positions[late] < indices[start]:
                 late += 1
-            if late == rows:
+            if keep_all and late == rows:
                 break
+            if not keep_all:
+                late = min(late, rows - 1) // group * group
         streaming[:size] = key[start : start + size]
         scores = work.scores[: size * (rows - late)].reshape(size, rows - late)
         whole = -(-size // lanes) * lanes
@@ -217,10 +217,11 @@ def attend_rows(
         masked = _mask(logits[:size], positions[late:], indices[start : start + size], mask_kind, window)
         if streamed.size:
             masked = True
-            for b in range(blocks):
+            for b in range(late // group, blocks):
+                first = b * group - late
                 for j in range(size):
                     if not streamed[b, start + j]:
-                        logits[j, b * group : (b + 1) * group] = FAR
+                        logits[j, first : first + group] = FAR
         if any_saturated:
             _count_saturated(scores, logits, factor, saturated[late:])
         if keep_all:
@@ -230,11 +231,11 @@ def attend_rows(
             absorb(logits, values[:whole], lanes, maximum[late:], total[late:], accumulator[late:], work)
             continue
         for j in range(size):
-            _judge(logits[j], running, growth, distance, wants, reach)
+            _judge(logits[j], running[late:], growth, distance, wants, reach)
             if epsilon_shift:
-                _over_budget(logits[j], growth, distance, epsilon_shift, kept_mass, dropped_mass, wants)
-            for b in range(blocks):
-                first, end = b * group, min(rows, (b + 1) * group)
+                _over_budget(logits[j], growth, distance, epsilon_shift, kept_mass[late:], dropped_mass[late:], wants)
+            for b in range(late // group, blocks):
+                first, end = b * group - late, min(rows, (b + 1) * group) - late
                 keep = np.uint8(0)
                 for i in range(first, end):
                     keep |= wants[i]
@@ -247,11 +248,12 @@ def attend_rows(
                         kept[b, start + j] = True
                 elif masked:
                     for i in range(first, end):
-                        dropped[i] += logits[j, i] != FAR
+                        dropped[late + i] += logits[j, i] != FAR
                 else:
                     dropped_by_all[b] += 1
                 if epsilon_shift:
-                    _spend(logits[j], distance, epsilon_shift, first, end, keep != 0, kept_mass, dropped_mass)
+                    kept_of, dropped_of = kept_mass[late + first : late + end], dropped_mass[late + first : late + end]
+                    _spend(logits[j, first:end], distance[first:end], epsilon_shift, keep != 0, kept_of, dropped_of)
         for b in range(blocks):
             dropped[b * group : (b + 1) * group] += dropped_by_all[b]
             dropped_by_all[b] = 0
