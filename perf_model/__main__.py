@@ -3,49 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from golden.config import PRESETS
-from golden.errors import InputError
-from golden.options import count, run_command
+from golden.options import run_command
 from perf_model.bench import run_benchmark, run_exact_benchmark
-from perf_model.energy import load_energy_table
-from perf_model.estimate import describe, estimate, table
+from perf_model.commands import estimate, peers
 from perf_model.measured import load_summary
-from perf_model.settings import DATA
-from perf_model.workload import PHASES, load_hardware, load_workload
-
-DEFAULT_WORKLOAD = "bert-base"
-DEFAULT_HARDWARE = "default"
-DEFAULT_SURVIVAL = (1.0, 0.7, 0.4)
-
-
-def _estimate(options: argparse.Namespace) -> None:
-    workload = load_workload(options.workload, length=options.length, phase=options.phase, batch=options.batch)
-    hardware = load_hardware(
-        options.hardware or options.preset,
-        clock_mhz=options.clock_mhz,
-        technology=options.technology,
-        dram=options.dram,
-        scratchpad_kib=options.scratchpad_kib,
-        bandwidth=options.bandwidth,
-        latency=options.latency,
-        outstanding=options.outstanding,
-    )
-    estimates = [estimate(workload, hardware, survival) for survival in options.survival]
-    print(describe(workload, hardware))
-    print()
-    print(table(estimates))
-    if options.json:
-        text = json.dumps([e.to_dict() for e in estimates], indent=2) + "\n"
-        try:
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(text)
-        except OSError as error:
-            raise InputError(f"{options.json} can't be written: {error.strerror}") from error
 
 
 def _plot(options: argparse.Namespace) -> None:
@@ -66,69 +31,15 @@ def _bench(options: argparse.Namespace) -> None:
         print(f"  {title}: {followed.points_per_second / 1e6:.1f} million core cycles a second ({followed.points:,})")
 
 
-def _scratchpad(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"it must be a whole number from 0 on, not {text}")
-    return int(text)
-
-
-def _add_estimate_options(parser: argparse.ArgumentParser) -> None:
-    workloads = ", ".join(sorted(path.stem for path in (DATA / "workloads").glob("*.yaml")))
-    energies = load_energy_table()
-    parser.add_argument(
-        "--workload",
-        default=DEFAULT_WORKLOAD,
-        metavar="NAME",
-        help=f"{workloads}, or a .yaml file ({DEFAULT_WORKLOAD} if not given)",
-    )
-    hardware = parser.add_mutually_exclusive_group()
-    hardware.add_argument(
-        "--preset",
-        default=DEFAULT_HARDWARE,
-        metavar="NAME",
-        help=f"core: {', '.join(PRESETS)} ({DEFAULT_HARDWARE} if not given)",
-    )
-    hardware.add_argument("--hardware", metavar="FILE", help="a .yaml file with the core and its surroundings")
-    parser.add_argument(
-        "--survival",
-        type=float,
-        nargs="+",
-        default=DEFAULT_SURVIVAL,
-        metavar="SHARE",
-        help="shares of the keys that survive, a column each (1, 0.7 and 0.4 if not given)",
-    )
-    parser.add_argument("--length", type=count, metavar="N", help="tokens, in place of the workload's")
-    parser.add_argument("--phase", metavar="NAME", help=f"{' or '.join(PHASES)}, in place of the workload's")
-    parser.add_argument("--batch", type=count, metavar="N", help="sequences, in place of the workload's")
-    parser.add_argument("--clock-mhz", type=float, metavar="MHZ", help="clock")
-    parser.add_argument("--technology", metavar="NAME", help=f"one of {', '.join(energies.scaling)}")
-    parser.add_argument("--dram", metavar="NAME", help=f"energy of the DRAM: {', '.join(energies.dram)}")
-    parser.add_argument(
-        "--scratchpad-kib", type=_scratchpad, metavar="N", help="on-chip memory for K and V beside the core; 0 for none"
-    )
-    parser.add_argument(
-        "--bandwidth",
-        type=float,
-        metavar="BYTES",
-        help="bytes a cycle that the streams share; any by default",
-    )
-    parser.add_argument(
-        "--latency", type=count, metavar="N", help="cycles from a value request to its row; 1 by default"
-    )
-    parser.add_argument("--outstanding", type=count, metavar="N", help="value rows asked for at a time; any by default")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the estimates there too")
-    parser.set_defaults(run=_estimate)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m perf_model",
         description="Cycles, traffic and energy of attention on the core.",
     )
     commands = parser.add_subparsers(metavar="command", help="estimate of a default workload if none is given")
-    command = commands.add_parser("estimate", help="print cycles, bytes and energy of a workload")
-    _add_estimate_options(command)
+    command = estimate.add(commands)
     parser.set_defaults(**vars(command.parse_args([])))
+    peers.add(commands)
 
     command = commands.add_parser("plot", help="draw the model beside what the simulated core was measured to do")
     command.add_argument(

@@ -17,8 +17,9 @@ from golden.config import CoreConfig
 from golden.errors import InputError
 from perf_model.energy import PARTS
 from perf_model.estimate import estimate
+from perf_model.hardware import Hardware
 from perf_model.measured import LengthPoint, Summary
-from perf_model.workload import Hardware, Workload
+from perf_model.workload import Workload
 
 SURVIVAL_RATES = (0.7, 0.4)
 """Shown where nothing was measured."""

@@ -23,6 +23,19 @@ _WORDS: dict[type, str] = {
 }
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads plain YAML, and refuses a mapping that gives a key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return mapping
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -41,11 +54,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         If it can't be read, is not YAML (naming the line), or is not a mapping from names.
     """
     try:
-        content = yaml.safe_load(_read(path))
+        content = yaml.load(_read(path), Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{path} is not valid YAML{line}: {error.problem}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # A date that there is not, say, or a thousand lists in each other.
         raise InputError(f"{path} is not valid YAML") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{path} must hold a mapping from names to values")

@@ -1,4 +1,4 @@
-"""Bytes that a job moves on each port of the core, exactly, and what of a workload's bytes reach the DRAM.
+"""Bytes that a job moves on each port of the core, exactly.
 
 A port's bytes are its transfers times the bytes of data that a transfer holds (`golden.config.CoreConfig.beat_bytes`):
 whole beats, so the zeros that fill the last beat of a row count. Positions, indices, flags and tags beside the data do
@@ -7,13 +7,11 @@ not. A value request counts as the 4 bytes of an index.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from golden import formats
 from golden.config import CoreConfig
 from golden.job import Job
 from perf_model.cycles import JobShape
@@ -69,59 +67,3 @@ def job_bytes(core: CoreConfig, job: Job, survivors: npt.NDArray[np.bool_]) -> d
         If `survivors` is not a truth value for each key.
     """
     return port_bytes(core, JobShape.of_job(job, survivors, core.lanes))
-
-
-@dataclass(frozen=True)
-class HeadTraffic:
-    """Bytes of one key and value head between the core, a scratchpad for K and V, and the DRAM.
-
-    Parameters
-    ----------
-    ports : dict of str to int
-        Bytes on the ports of the core.
-    dram : int
-        Bytes read from and written to the DRAM.
-    scratchpad : int
-        Bytes written to and read from the scratchpad.
-    compulsory : int
-        The least that any core must move: q, k and v once, 8 bits an element, and the outputs once.
-    """
-
-    ports: dict[str, int]
-    dram: int
-    scratchpad: int
-    compulsory: int
-
-
-def head_traffic(core: CoreConfig, blocks: JobShape, queries: int, keys: int, scratchpad_bytes: int) -> HeadTraffic:
-    """Return the traffic of one key and value head.
-
-    K and V are read from the DRAM once if both fit in the scratchpad, and by each block of rows that streams them if
-    not. Which values no block will want isn't known before, so at most all of V is fetched to the scratchpad.
-
-    Parameters
-    ----------
-    core : CoreConfig
-        The core.
-    blocks : JobShape
-        The head's jobs, as arrays.
-    queries : int
-        Query rows of the head, all its query heads together.
-    keys : int
-        Keys of the head.
-    scratchpad_bytes : int
-        Size of the scratchpad; 0 for none.
-    """
-    head_dim, value_dim = int(np.max(blocks.head_dim)), int(np.max(blocks.value_dim))
-    ports = port_bytes(core, blocks)
-    all_k = keys * core.head_beats(head_dim) * core.lanes
-    all_v = keys * core.value_beats(value_dim) * core.lanes
-    held = all_k + all_v <= scratchpad_bytes
-    from_dram = min(ports["k"], all_k) + min(ports["v"], all_v) if held else ports["k"] + ports["v"]
-    output_bytes = formats.OUTPUT_BITS // 8
-    return HeadTraffic(
-        ports=ports,
-        dram=ports["q"] + ports["state"] + from_dram + ports["o"],
-        scratchpad=from_dram + ports["k"] + ports["v"] if held else 0,
-        compulsory=queries * (head_dim + output_bytes * value_dim) + keys * (head_dim + value_dim),
-    )

@@ -1,23 +1,38 @@
-"""Workloads and hardware as YAML: what attention is computed, and on what."""
+"""Workloads as YAML: what attention is computed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from golden.config import PRESETS, CoreConfig, preset
+from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.masks import Mask, query_positions
-from golden.memory import Memory
 from perf_model.cycles import JobShape, survivors_at
-from perf_model.energy import load_energy_table
 from perf_model.latency import Ints
-from perf_model.settings import checked, find, read_yaml
+from perf_model.settings import checked, find, read_yaml, typed
 
 PHASES = ("prefill", "decode")
+LARGEST = 1 << 20
+"""Of any number of a workload."""
+
+
+class RowBlocks(NamedTuple):
+    """The blocks of query rows of one key and value head of one sequence, each of which is a job.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray
+        Rows of each block, int64.
+    first, end : numpy.ndarray
+        The keys that it streams: the first, and the one after the last; int64.
+    """
+
+    rows: Ints
+    first: Ints
+    end: Ints
 
 
 @dataclass(frozen=True)
@@ -34,8 +49,8 @@ class Workload:
         Elements of a query and key row.
     layers : int
         Layers that compute attention.
-    length : int
-        Keys of a sequence, in tokens.
+    length : int or tuple of int
+        Keys of a sequence, in tokens; of several, in a ragged batch.
     phase : str
         ``prefill`` has as many queries as keys; ``decode`` one, for the last position.
     kv_heads : int, optional
@@ -47,7 +62,12 @@ class Workload:
     window : int, optional
         Keys that a query sees at most, its own included; such a mask is causal.
     batch : int
-        Sequences.
+        Sequences of each length.
+    chunk : int, optional
+        Queries of a sequence, at its last positions, in place of the phase's: a chunk of a prefill, or tokens of
+        speculative decoding.
+    shared_values : bool
+        Whether a value is the first elements of its key, and so not in memory a second time: latent attention.
 
     Raises
     ------
@@ -59,23 +79,39 @@ class Workload:
     heads: int
     head_dim: int
     layers: int
-    length: int
+    length: int | tuple[int, ...]
     phase: str = "prefill"
     kv_heads: int | None = None
     value_dim: int | None = None
     causal: bool = False
     window: int | None = None
     batch: int = 1
+    chunk: int | None = None
+    shared_values: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("heads", "head_dim", "layers", "length", "kv_heads", "value_dim", "window", "batch"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise InputError(f"{key} of workload {self.name!r} must be at least 1, not {value}")
+        if not self.lengths:
+            raise InputError(f"length of workload {self.name!r} must have at least one number")
+        numbers = {key: getattr(self, key) for key in ("heads", "head_dim", "layers", "kv_heads", "value_dim")}
+        numbers |= {key: getattr(self, key) for key in ("window", "batch", "chunk")}
+        for key, value in (*numbers.items(), *(("length", length) for length in self.lengths)):
+            if value is not None and not 1 <= value <= LARGEST:
+                bound = "at least 1" if value < 1 else f"at most {LARGEST}"
+                raise InputError(f"{key} of workload {self.name!r} must be {bound}, not {value}")
         if self.phase not in PHASES:
             raise InputError(f"phase of workload {self.name!r} must be {' or '.join(PHASES)}, not {self.phase!r}")
         if self.heads % self.key_heads:
             raise InputError(f"kv_heads of workload {self.name!r} must divide {self.heads} heads, not {self.kv_heads}")
+        if self.shared_values and self.values > self.head_dim:
+            raise InputError(
+                f"value_dim of workload {self.name!r} must be at most its head_dim {self.head_dim}, of which "
+                f"shared_values makes it a part, not {self.values}"
+            )
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Keys of each sequence, one of each length."""
+        return (self.length,) if isinstance(self.length, int) else tuple(self.length)
 
     @property
     def key_heads(self) -> int:
@@ -94,16 +130,49 @@ class Workload:
 
     @property
     def queries(self) -> int:
-        """Queries of a query head."""
-        return self.length if self.phase == "prefill" else 1
+        """Queries of a query head, of one sequence of each length together."""
+        return sum(map(self.queries_of, self.lengths))
 
     @property
     def streams(self) -> int:
-        """Key and value heads to compute in all: of every layer and sequence."""
+        """Key and value heads to compute for each length: of every layer and sequence."""
         return self.key_heads * self.layers * self.batch
 
+    @property
+    def mask(self) -> Mask:
+        """Which keys a query sees."""
+        return Mask.of(self.causal, self.window)
+
+    def queries_of(self, length: int) -> int:
+        """Return the queries of a query head of a sequence of so many keys."""
+        return self.chunk or (length if self.phase == "prefill" else 1)
+
+    def check(self, core: CoreConfig) -> None:
+        """Raise InputError if `core` can't hold the workload's jobs."""
+        for key, value, largest in (
+            ("head_dim", self.head_dim, core.max_head_dim),
+            ("value_dim", self.values, core.max_value_dim),
+            ("length", max(self.lengths), core.max_keys),
+        ):
+            if value > largest:
+                raise InputError(f"{key} of workload {self.name!r} is {value}; this core holds at most {largest}")
+
+    def row_blocks(self, core: CoreConfig, length: int) -> RowBlocks:
+        """Return the blocks of one key and value head of a sequence, as `golden.plan.plan_jobs` cuts them."""
+        queries = self.queries_of(length)
+        positions = query_positions(queries, length)
+        starts = np.arange(0, queries * self.group, core.rows, dtype=np.int64)
+        ends = np.minimum(starts + core.rows, queries * self.group)
+        first, last = positions[starts // self.group], positions[(ends - 1) // self.group]
+        mask = self.mask
+        low = np.maximum(first - mask.window + 1, 0) if mask.window else np.zeros_like(first)
+        high = np.minimum(last + 1, length) if mask.kind else np.full_like(last, length)
+        # Where no row sees a key the first one is streamed.
+        seen = low < high
+        return RowBlocks(ends - starts, np.where(seen, low, 0), np.where(seen, high, 1))
+
     def blocks(self, core: CoreConfig, survival: float = 1.0) -> JobShape:
-        """Return the jobs of one key and value head on `core`, as `golden.plan.plan_jobs` cuts them.
+        """Return the jobs of one key and value head of a sequence of each length.
 
         Parameters
         ----------
@@ -115,30 +184,22 @@ class Workload:
         Returns
         -------
         JobShape
-            Arrays with an element a job.
+            Arrays with an element a job, length after length.
 
         Raises
         ------
         InputError
             If the core can't hold the jobs.
         """
-        for key, value, largest in (
-            ("head_dim", self.head_dim, core.max_head_dim),
-            ("value_dim", self.values, core.max_value_dim),
-            ("length", self.length, core.max_keys),
-        ):
-            if value > largest:
-                raise InputError(f"{key} of workload {self.name!r} is {value}; this core holds at most {largest}")
-        mask = Mask.of(self.causal, self.window)
-        positions = query_positions(self.queries, self.length)
-        starts = np.arange(0, self.queries * self.group, core.rows, dtype=np.int64)
-        ends = np.minimum(starts + core.rows, self.queries * self.group)
-        first, last = positions[starts // self.group], positions[(ends - 1) // self.group]
-        low = np.maximum(first - mask.window + 1, 0) if mask.window else np.zeros_like(first)
-        high = last + 1 if mask.kind else np.full_like(last, self.length)
-        keys = high - low
+        self.check(core)
+        blocks = [self.row_blocks(core, length) for length in self.lengths]
+        rows, first, end = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        return self.jobs(core, rows, end - first, survival)
+
+    def jobs(self, core: CoreConfig, rows: Ints, keys: Ints, survival: float) -> JobShape:
+        """Return jobs of so many rows and keys, of which a share survives."""
         return JobShape(
-            rows=ends - starts,
+            rows=rows,
             keys=keys,
             head_dim=self.head_dim,
             value_dim=self.values,
@@ -173,10 +234,12 @@ _WORKLOAD_KINDS: dict[str, type] = {
     "causal": bool,
     "window": int,
     "batch": int,
+    "chunk": int,
+    "shared_values": bool,
 }
 
 
-def load_workload(name: str, **changes: int | str | None) -> Workload:
+def load_workload(name: str, **changes: int | tuple[int, ...] | str | None) -> Workload:
     """Return a workload that the package brings, or that a .yaml file describes.
 
     Parameters
@@ -192,108 +255,12 @@ def load_workload(name: str, **changes: int | str | None) -> Workload:
         If there is no such workload, or it is not a possible one; the message names the key.
     """
     path = find(name, "workloads")
-    settings = checked(read_yaml(path), _WORKLOAD_KINDS, path.name)
+    content = read_yaml(path)
+    lengths: dict[str, Any] = {}
+    if isinstance(content.get("length"), list):
+        lengths["length"] = tuple(typed(length, int, "length", path.name) for length in content.pop("length"))
+    settings = lengths | checked(content, _WORKLOAD_KINDS, path.name)
     for field in ("name", "heads", "head_dim", "layers", "length"):
         if field not in settings:
             raise InputError(f"{path.name} lacks the key {field!r}")
     return Workload(**settings | {key: value for key, value in changes.items() if value is not None})
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """A core in its surroundings.
-
-    Parameters
-    ----------
-    core : CoreConfig
-        The core.
-    name : str
-        For titles.
-    clock_mhz : float
-        Clock in MHz. The default is an assumption, not a result of synthesis.
-    technology : str
-        Key of the energy table's scaling factors.
-    dram : str
-        Key of the energy table's DRAM entries.
-    scratchpad_kib : int
-        KiB of on-chip memory for K and V beside the core; 0 for none.
-    memory : Memory
-        What the core's streams come from and go to; by default it never stalls one.
-
-    Raises
-    ------
-    InputError
-        If a value is not possible.
-    """
-
-    core: CoreConfig
-    name: str = "core"
-    clock_mhz: float = 500.0
-    technology: str = "22 nm"
-    dram: str = "lpddr4"
-    scratchpad_kib: int = 128
-    memory: Memory = Memory()  # noqa: RUF009 (immutable)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.clock_mhz < float("inf"):
-            raise InputError(f"clock_mhz must be above 0, not {self.clock_mhz:g}")
-        if self.scratchpad_kib < 0:
-            raise InputError(f"scratchpad_kib must be 0 or more, not {self.scratchpad_kib}")
-        table = load_energy_table()
-        for key, value, allowed in (
-            ("technology", self.technology, table.scaling),
-            ("dram", self.dram, table.dram),
-        ):
-            if value not in allowed:
-                raise InputError(f"{key} must be one of {', '.join(allowed)}, not {value!r}")
-
-    @property
-    def multipliers(self) -> int:
-        """Multipliers of the array, which is its MACs a cycle at most."""
-        return self.core.rows * self.core.lanes
-
-
-_SURROUNDINGS: dict[str, type] = {
-    "name": str,
-    "clock_mhz": float,
-    "technology": str,
-    "dram": str,
-    "scratchpad_kib": int,
-}
-_MEMORY: dict[str, type] = {"bandwidth": float, "latency": int, "outstanding": int, "buffer": int}
-
-
-def load_hardware(name: str, **changes: float | str | None) -> Hardware:
-    """Return a preset core in default surroundings, or the hardware that a .yaml file describes.
-
-    Parameters
-    ----------
-    name : str
-        A preset, or the path of a file with the keys ``preset``, those of `CoreConfig`, which override the preset,
-        those of `Hardware` and those of `golden.memory.Memory`.
-    **changes
-        Surroundings and properties of the memory that replace the file's, where they are not None.
-
-    Raises
-    ------
-    InputError
-        If there is no such hardware, or it is not possible; the message names the key.
-    """
-    given = {key: value for key, value in changes.items() if value is not None}
-    if Path(name).suffix not in (".yaml", ".yml"):
-        if name not in PRESETS:
-            raise InputError(f"there is no preset {name!r}; presets are {', '.join(PRESETS)}, or give a .yaml file")
-        return _hardware(preset(name), {"name": name} | given)
-    path = Path(name)
-    parameters = {field.name for field in fields(CoreConfig)}
-    kinds = {"preset": str} | _SURROUNDINGS | _MEMORY | dict.fromkeys(parameters, int)
-    settings = checked(read_yaml(path), kinds, path.name)
-    core = preset(settings.get("preset", "default")).override(**{k: v for k, v in settings.items() if k in parameters})
-    around = {key: value for key, value in settings.items() if key in _SURROUNDINGS or key in _MEMORY}
-    return _hardware(core, {"name": path.stem} | around | given)
-
-
-def _hardware(core: CoreConfig, settings: dict[str, Any]) -> Hardware:
-    """Return the hardware around `core` that surroundings and properties of the memory make, by name."""
-    memory = Memory(**{key: value for key, value in settings.items() if key in _MEMORY})
-    return Hardware(core, memory=memory, **{key: value for key, value in settings.items() if key not in _MEMORY})
