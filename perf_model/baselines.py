@@ -218,7 +218,7 @@ def static_mask(workload: Workload, hardware: Hardware, mask: float | BlockMask,
     """
     hardware = replace(hardware, partition="whole")
     if isinstance(mask, BlockMask):
-        return estimate_trace(masked_trace(workload, hardware, mask, survival), hardware, "static mask", exact=False)
+        return estimate_trace(masked_trace(workload, hardware, mask, survival), hardware, "static mask", follow=True)
     if not 0 < mask <= 1:
         raise InputError(f"the share of the keys streamed must be above 0 and at most 1, not {mask}")
     run = schedule(workload, hardware)

@@ -16,7 +16,7 @@ import numpy as np
 from golden import formats
 from golden.config import CoreConfig
 from perf_model.cycles import JobShape, job_cost
-from perf_model.energy_table import EnergyTable, Rates, load_energy_table
+from perf_model.energy_table import Rates, load_rates
 from perf_model.latency import ceil_div
 
 QUOTIENT_STEPS = formats.DATA_BITS + formats.OUTPUT_FRACTION_BITS + 2
@@ -209,8 +209,8 @@ class Activity:
         parts["dram"] = 8 * self.dram_bytes * rates.dram
         return Energy(**{name: times * value for name, value in parts.items()})
 
-    def energies(self, technology: str, dram: str, times: int = 1, table: EnergyTable | None = None) -> EnergyRange:
-        """Return the energy of `times` times this activity, and how far sources disagree on it.
+    def energies(self, technology: str, dram: str, times: int = 1) -> EnergyRange:
+        """Return the energy of `times` times this activity, and how far the sources of the energy table disagree on it.
 
         Parameters
         ----------
@@ -218,14 +218,11 @@ class Activity:
             Names of a scaling factor and of a DRAM.
         times : int
             How often.
-        table : EnergyTable, optional
-            The figures; those that the package brings by default.
 
         Raises
         ------
         InputError
             If the table has no such technology or DRAM.
         """
-        table = table or load_energy_table()
         choices = (field.name for field in fields(EnergyRange))
-        return EnergyRange(**{name: self.energy(table.rates(technology, dram, name), times) for name in choices})
+        return EnergyRange(**{name: self.energy(load_rates(technology, dram, name), times) for name in choices})

@@ -223,3 +223,9 @@ def load_energy_table() -> EnergyTable:
     """Return the table that the package brings."""
     path = DATA / "energy.yaml"
     return parse_energy_table(read_yaml(path), path.name)
+
+
+@cache
+def load_rates(technology: str, dram: str, choice: str = "nominal") -> Rates:
+    """Return `EnergyTable.rates` of the table that the package brings."""
+    return load_energy_table().rates(technology, dram, choice)

@@ -130,7 +130,7 @@ class Estimate:
         }
 
 
-def estimate(workload: Workload, hardware: Hardware, survival: float = 1.0) -> Estimate:
+def estimate(workload: Workload, hardware: Hardware, survival: float = 1.0, follow: bool = True) -> Estimate:
     """Estimate a workload.
 
     Parameters
@@ -141,13 +141,15 @@ def estimate(workload: Workload, hardware: Hardware, survival: float = 1.0) -> E
         The hardware.
     survival : float
         Share of the keys streamed that survive, above 0 to 1.
+    follow : bool
+        Follow the jobs cycle by cycle where they are short enough; if not, only with a memory.
 
     Raises
     ------
     InputError
         If the hardware can't hold the workload or `survival` is not possible.
     """
-    return estimate_schedule(workload, hardware, schedule(workload, hardware, survival), survival)
+    return estimate_schedule(workload, hardware, schedule(workload, hardware, survival), survival, follow=follow)
 
 
 def estimate_schedule(
@@ -156,7 +158,7 @@ def estimate_schedule(
     run: Schedule,
     survival: float,
     method: str = "core",
-    exact: bool = False,
+    follow: bool | None = True,
 ) -> Estimate:
     """Estimate a schedule of jobs.
 
@@ -172,12 +174,12 @@ def estimate_schedule(
         Share of the keys streamed that survive, of which the result tells.
     method : str
         Of the result.
-    exact : bool
-        Follow the jobs cycle by cycle, however long that takes.
+    follow : bool or None
+        As of `estimate`; None stands for following the jobs however long that takes.
     """
     core, jobs = hardware.core, run.jobs
     traffic = schedule_traffic(core, workload, run, hardware.scratchpad_bytes)
-    cycles, cycles_by = schedule_cycles(hardware, run, workload.values, exact)
+    cycles, cycles_by = schedule_cycles(hardware, run, workload.values, follow)
     bound = hardware.dram_cycles(traffic.dram) * run.times
     if bound > cycles.total:
         cycles, cycles_by = replace(cycles, total=bound), DRAM_BOUND

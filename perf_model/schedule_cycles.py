@@ -67,11 +67,10 @@ def repeated_cycles(
     survivors : numpy.ndarray, optional
         Whether each key survives, job after job, only for `exact`; bool. Evenly spread by default.
     """
-    listed = job_list(blocks, survivors)
 
     def cycles(runs: int) -> int:
         if exact:
-            return core_cycles(core, listed.repeated(runs), memory).total
+            return core_cycles(core, job_list(blocks, survivors).repeated(runs), memory).total
         return stream_cycles(core, JobShape.concatenate([blocks] * runs)).total
 
     once = stream_cycles(core, blocks)
@@ -98,7 +97,7 @@ def sampled_cycles(core: CoreConfig, jobs: JobShape, memory: Memory) -> int:
     table = JobShape.concatenate([jobs])
     every = stream_cycles(core, table).array
     count = len(np.asarray(table.keys))
-    wanted = min(count, max(16, count * SAMPLED_BEATS // every))
+    wanted = min(count, max(4, count * SAMPLED_BEATS // every))
     picked = np.linspace(0, count - 1, wanted).round().astype(np.int64)
     sample = JobShape(**{field.name: np.asarray(getattr(table, field.name))[picked] for field in fields(table)})
     share = min(1.0, SAMPLED_BEATS / stream_cycles(core, sample).array)
@@ -109,7 +108,9 @@ def sampled_cycles(core: CoreConfig, jobs: JobShape, memory: Memory) -> int:
     return followed.total * every // (followed.qk + followed.pv)
 
 
-def schedule_cycles(hardware: Hardware, schedule: Schedule, value_dim: int, exact: bool) -> tuple[StreamCycles, str]:
+def schedule_cycles(
+    hardware: Hardware, schedule: Schedule, value_dim: int, follow: bool | None
+) -> tuple[StreamCycles, str]:
     """Return the cycles of a schedule, and how they were found: `EXACT`, `CLOSED_FORM` or `SAMPLE`.
 
     Parameters
@@ -120,13 +121,15 @@ def schedule_cycles(hardware: Hardware, schedule: Schedule, value_dim: int, exac
         What its cores run.
     value_dim : int
         Elements of a value row.
-    exact : bool
-        Follow the schedule however long it is.
+    follow : bool or None
+        Whether to follow jobs cycle by cycle if they are short enough; with a memory they are anyway. None follows them
+        however long they are.
     """
     core, memory = hardware.core, hardware.core_memory
+    short = follow or memory != Memory()
     if hardware.cores == 1:
         (stream,), times = schedule.streams, schedule.times
-        if exact or followed_exactly(core, stream.jobs, times):
+        if follow is None or (short and followed_exactly(core, stream.jobs, times)):
             return repeated_cycles(core, stream.jobs, times, memory, True, stream.survivors), EXACT
         if memory == Memory():
             return repeated_cycles(core, stream.jobs, times), CLOSED_FORM
@@ -136,7 +139,7 @@ def schedule_cycles(hardware: Hardware, schedule: Schedule, value_dim: int, exac
 
     closed = [stream_cycles(core, stream.jobs) for stream in schedule.streams]
     qk, pv = (sum(getattr(cycles, name) for cycles in closed) for name in ("qk", "pv"))
-    if exact or qk + pv <= FOLLOWED_BEATS:
+    if follow is None or (short and qk + pv <= FOLLOWED_BEATS):
         found = EXACT
         lists = (job_list(stream.jobs, stream.survivors) for stream in schedule.streams)
         longest = max(core_cycles(core, jobs, memory).total for jobs in lists)

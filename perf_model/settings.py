@@ -53,8 +53,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     InputError
         If it can't be read, is not YAML (naming the line), or is not a mapping from names.
     """
+    text = _read(path)
     try:
-        content = yaml.load(_read(path), Loader=_Loader)
+        content = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{path} is not valid YAML{line}: {error.problem}") from error

@@ -200,7 +200,7 @@ def _stream(jobs: list[TracedJob]) -> JobStream:
     )
 
 
-def estimate_trace(layer: Trace, hardware: Hardware, method: str = "core", exact: bool = True) -> Estimate:
+def estimate_trace(layer: Trace, hardware: Hardware, method: str = "core", follow: bool | None = None) -> Estimate:
     """Estimate a traced layer, run as often as its workload has layers.
 
     Parameters
@@ -211,8 +211,8 @@ def estimate_trace(layer: Trace, hardware: Hardware, method: str = "core", exact
         The hardware.
     method : str
         Of the result.
-    exact : bool
-        Follow the jobs cycle by cycle, however long that takes.
+    follow : bool or None
+        As of `perf_model.estimate.estimate`; None stands for following the jobs however long that takes.
 
     Raises
     ------
@@ -228,4 +228,4 @@ def estimate_trace(layer: Trace, hardware: Hardware, method: str = "core", exact
         of_head = {job.head: job for job in layer.jobs}
         streams = [[of_head[span.head] for span in spans] for spans in partition.workers if spans]
     run = Schedule(tuple(map(_stream, streams)), layer.workload.layers)
-    return estimate_schedule(layer.workload, hardware, run, layer.survival, method, exact)
+    return estimate_schedule(layer.workload, hardware, run, layer.survival, method, follow)

@@ -12,8 +12,8 @@ from golden.errors import InputError
 from golden.job import Job, ScoreScale
 from perf_model.bench import run_benchmark
 from perf_model.cycles import JobShape, job_cost, job_period, stream_cycles, survivors_at, uniform_cycles
-from perf_model.estimate import repeated_cycles
 from perf_model.latency import CoreArrays
+from perf_model.schedule_cycles import repeated_cycles
 
 DEFAULT = PRESETS["default"]
 DENSE = JobShape(rows=16, keys=16, head_dim=64, value_dim=64, survivors=16)

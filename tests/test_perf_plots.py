@@ -12,9 +12,10 @@ from golden.config import PRESETS
 from golden.errors import InputError
 from perf_model.energy import PARTS
 from perf_model.estimate import estimate
+from perf_model.hardware import Hardware
 from perf_model.measured import Summary, load_summary
 from perf_model.plots import PLOTS, accuracy, energy_breakdown, throughput, write_plots
-from perf_model.workload import Hardware, Workload
+from perf_model.workload import Workload
 
 SHAPE = {"heads": 2, "queries": 64, "keys": 64, "head_dim": 32, "value_dim": 32}
 

@@ -1,14 +1,13 @@
-"""Bytes on the ports and to the DRAM, by hand."""
+"""Bytes on the ports, by hand."""
 
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from golden.config import PRESETS
 from golden.job import Job, ScoreScale
 from perf_model.cycles import JobShape
-from perf_model.traffic import PORTS, head_traffic, job_bytes, port_bytes
+from perf_model.traffic import PORTS, job_bytes, port_bytes
 
 DEFAULT = PRESETS["default"]
 JOB = JobShape(rows=16, keys=100, head_dim=64, value_dim=64, survivors=30)
@@ -61,20 +60,3 @@ def test_bytes_of_a_golden_job():
     )
     bytes_ = job_bytes(DEFAULT, job, survivors)
     assert bytes_ == {"q": 5 * 48, "state": 0, "k": 20 * 48, "v_req": 8 * 4, "v": 7 * 32, "o": 5 * 6 * 8}
-
-
-@pytest.mark.parametrize(("scratchpad", "dram_kv"), [(0, 4 * (64 * 64 + 30 * 64)), (1 << 20, 2 * 64 * 64)])
-def test_a_scratchpad_reads_k_and_v_once(scratchpad: int, dram_kv: int):
-    blocks = JobShape(rows=np.full(4, 16), keys=64, head_dim=64, value_dim=64, survivors=30)
-    traffic = head_traffic(DEFAULT, blocks, queries=64, keys=64, scratchpad_bytes=scratchpad)
-    assert traffic.dram == dram_kv + 64 * 64 * 3
-    assert traffic.compulsory == 64 * 64 * 5
-    ports = 4 * (64 * 64 + 30 * 64)
-    assert traffic.scratchpad == (ports + dram_kv if scratchpad else 0)
-
-
-def test_decode_leaves_dropped_values_in_the_dram():
-    blocks = JobShape(rows=np.array([4]), keys=1000, head_dim=64, value_dim=64, survivors=100)
-    traffic = head_traffic(DEFAULT, blocks, queries=4, keys=1000, scratchpad_bytes=1 << 20)
-    assert traffic.dram == 4 * 64 * 3 + 1000 * 64 + 100 * 64
-    assert traffic.dram < traffic.compulsory

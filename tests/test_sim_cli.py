@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import perf_model.__main__
 import sim
 import sim.__main__
 import sim.runner
@@ -148,12 +149,20 @@ CASES = {
 }
 
 
+def estimate_of(file: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Return what the performance model says of a file that `main` has run on the tiny core with such options."""
+    ours = arguments[: arguments.index("--stall")] if "--stall" in arguments else arguments
+    assert perf_model.__main__.main(["estimate", "--preset", "tiny", "--trace", str(file), "--json", *ours]) == 0
+    (estimate,) = json.loads(capsys.readouterr().out)
+    return estimate
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path, capsys):
     shape, arrays, arguments, asked = CASES[case]
     file, output = write(tmp_path / "x.npz", shape, **arrays), tmp_path / "new folder" / "out.json"
     assert main(["run", "--preset", "tiny", "--input", str(file), "--json", str(output), *arguments]) == 0
-    figures = json.loads(output.read_text())
+    figures, printed = json.loads(output.read_text()), capsys.readouterr().out
 
     mask, tau = asked["mask"], asked.get("tau")
     attention = load_attention(file).quantise(asked.get("subtract_key_mean", False))
@@ -175,11 +184,14 @@ def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path
     assert set(figures["uses"]) == {use.name.lower() for use in ArrayUse}
     assert figures["cycles"] > figures["array_cycles"]
     assert figures["utilisation"] == pytest.approx(figures["macs"] / (16 * figures["cycles"]))
+    modelled = estimate_of(file, arguments, capsys)
+    assert {name: modelled[name] for name in ("bytes", "macs")} == {name: figures[name] for name in ("bytes", "macs")}
+    if "stall" not in asked:
+        assert (modelled["cycles"], modelled["cycles_by"]) == (figures["cycles"], "exact")
     # The cases are what they say.
     assert (figures["saturated"] > 0) == ("saturate" in case)
     assert result.attended.dropped.any() == ("thresholded" in case)
 
-    printed = capsys.readouterr().out
     assert printed.startswith("x.npz: equal to golden, bit for bit\n")
     for text in (
         f"core        4 x 4\n  jobs        {expected['jobs']}\n",
