@@ -1,6 +1,8 @@
 """Other ways to compute the same attention: by hand, and in the order that theory has them."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from perf_model import baselines
 from perf_model.baselines import all_of, dense, flat, split_keys, static_mask, thresholded, unfused
 from perf_model.estimate import estimate
 from perf_model.hardware import Hardware, load_hardware
+from perf_model.report import comparison
 from perf_model.workload import Workload, load_workload
 
 DEFAULT = PRESETS["default"]
@@ -191,3 +194,22 @@ def test_a_bad_mask_is_refused(mask, message: str):
 
 def test_a_score_has_the_bytes_of_its_format():
     assert baselines.SCORE_BYTES == 2
+
+
+def test_documents_show_what_the_command_prints():
+    root = Path(__file__).resolve().parent.parent
+    found = comparison(all_of(load_workload("gpt2"), load_hardware("edge-22nm"), (1.0, 0.7, 0.4)))
+    header, *lines = (re.split(r"\s{2,}", line) for line in found.splitlines())
+    ways = [dict(zip(header, line, strict=True)) for line in lines]
+    ranges = [re.search(r"\((.*)\)", way["energy"]) for way in ways]
+    spreads = [range_[1] if range_ else "" for range_ in ranges]
+
+    page = (root / "docs" / "performance.md").read_text().replace(" %", "%")
+    for way, spread in zip(ways, spreads, strict=True):
+        cells = [way[name] for name in ("method", "cycles", "utilisation", "DRAM", "compulsory")]
+        assert f"| {' | '.join([*cells, way['energy'].split(' (')[0], spread])} |" in page
+    readme = (root / "README.md").read_text()
+    for number in (0, 1, 2, 4):
+        low, high = spreads[number].split(" to ")
+        spread = f"{low.removesuffix(' mJ')} to {high}"
+        assert f"| {ways[number]['cycles']} | {ways[number]['DRAM']} | {spread} |" in readme
