@@ -101,7 +101,7 @@ def schedule(workload: Workload, hardware: Hardware, survival: float = 1.0) -> S
     Raises
     ------
     InputError
-        If a core can't hold the workload.
+        If a core can't hold the workload, or it has too many blocks of rows.
     """
     workload.check(hardware.core)
     blocks = [workload.row_blocks(hardware.core, length) for length in workload.lengths]
@@ -112,6 +112,7 @@ def schedule(workload: Workload, hardware: Hardware, survival: float = 1.0) -> S
         stream = JobStream(jobs, overlap(first, end, heads), np.ones(len(rows), dtype=bool))
         return Schedule((stream,), workload.streams)
 
+    workload.check_blocks(hardware.core, workload.key_heads * workload.batch)
     line = {
         Head(sequence, kv_head, block): int(keys)
         for sequence, part in enumerate(blocks * workload.batch)

@@ -151,6 +151,7 @@ def masked_trace(workload: Workload, hardware: Hardware, block_mask: BlockMask, 
     """
     core = hardware.core
     workload.check(core)
+    workload.check_blocks(core, workload.key_heads * workload.batch)
     jobs = []
     for sequence, length in enumerate(workload.lengths * workload.batch):
         indices, positions = np.arange(length), query_positions(workload.queries_of(length), length)

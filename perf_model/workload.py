@@ -17,6 +17,8 @@ from perf_model.settings import checked, find, read_yaml, typed
 PHASES = ("prefill", "decode")
 LARGEST = 1 << 20
 """Of any number of a workload."""
+MOST_BLOCKS = 1 << 20
+"""Blocks of rows that may be listed."""
 
 
 class RowBlocks(NamedTuple):
@@ -156,6 +158,15 @@ class Workload:
         ):
             if value > largest:
                 raise InputError(f"{key} of workload {self.name!r} is {value}; this core holds at most {largest}")
+        self.check_blocks(core)
+
+    def check_blocks(self, core: CoreConfig, heads: int = 1) -> None:
+        """Raise InputError if so many heads of each length have more blocks of rows than can be listed."""
+        blocks = heads * sum(-(-self.queries_of(length) * self.group // core.rows) for length in self.lengths)
+        if blocks > MOST_BLOCKS:
+            raise InputError(
+                f"workload {self.name!r} has {blocks} blocks of rows to list; at most {MOST_BLOCKS} can be"
+            )
 
     def row_blocks(self, core: CoreConfig, length: int) -> RowBlocks:
         """Return the blocks of one key and value head of a sequence, as `golden.plan.plan_jobs` cuts them."""

@@ -233,6 +233,8 @@ def test_bench_prints_a_rate(capsys):
         (["estimate", "--partition", "fair"], "partition must be one of lean"),
         (["estimate", "--dram-bandwidth", "0"], "dram_bandwidth must be above 0"),
         (["estimate", "--cores", "4097"], "cores must be from 1 to 4096"),
+        (["estimate", "--cores", "2", "--batch", "3000"], "has 1152000 blocks of rows to list; at most 1048576 can be"),
+        (["estimate", "--block-mask", "{masks}", "--batch", "3000"], "has 1152000 blocks of rows to list"),
         (["estimate", "--scratchpad-kib", "99999999999"], "scratchpad_kib"),
         (["plot", "--measured", "none.json", "-o", "plots"], "none.json can't be read"),
         (["plot", "--measured", "{summary}", "-o", "{blocked}/plots"], "can't be written"),

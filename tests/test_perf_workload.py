@@ -152,3 +152,10 @@ def test_a_chunk_is_the_last_positions():
     # Far behind the keys a window has none, and a job streams the first.
     rows, first, end = replace(chunked, chunk=40, window=4).row_blocks(DEFAULT, 10)
     assert (first.tolist(), end.tolist()) == ([0, 0, 0], [10, 1, 1])
+
+
+def test_more_blocks_than_can_be_listed_are_refused():
+    workload = Workload("x", heads=1 << 20, kv_heads=1, head_dim=8, layers=1, length=16)
+    workload.check(DEFAULT)
+    with pytest.raises(InputError, match="workload 'x' has 1114112 blocks of rows to list; at most 1048576 can be"):
+        replace(workload, length=17).check(DEFAULT)
