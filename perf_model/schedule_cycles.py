@@ -20,6 +20,9 @@ FOLLOWED_BEATS = 10_000_000
 SAMPLED_BEATS = 1_000_000
 """Array beats that are followed of a list too long, if its memory has no closed form."""
 
+DIVISION_CYCLES = 3
+"""Of a merge unit for an element. Few blocks are merged, so its divider is taken to be a third of a core's."""
+
 EXACT, CLOSED_FORM, SAMPLE = "exact", "closed form", "exact on a sample"
 
 
@@ -158,11 +161,14 @@ def schedule_cycles(
 def merge_cycles(core: CoreConfig, schedule: Schedule, value_dim: int, units: int) -> int:
     """Return the cycles from the end of the last core's jobs to the last merged output.
 
-    A merge unit takes a transfer of a state a cycle, while the cores work on. The parts with which cores end their jobs
-    are taken to come in the same cycle: a unit merges those of a block one after the other, and normalises the result.
+    The parts with which cores end their jobs are taken to come in the same cycle; others are merged while the cores
+    work. A unit merges the parts of a block one after the other. A beat of states takes its transfers, and a cycle more
+    for each word after its first. While the last part comes it divides, an element in `DIVISION_CYCLES`.
     """
     if not schedule.late:
         return 0
-    output = core.output_beats(value_dim)
-    merging = [rows * (parts * (1 + output) * STATE_PIECES + output) for rows, parts in schedule.late]
+    # The maximum and the sum are a word of their own, in a beat of its own.
+    part = STATE_PIECES + core.output_beats(value_dim) * (STATE_PIECES - 1) + value_dim
+    last = max(part, DIVISION_CYCLES * value_dim)
+    merging = [rows * ((parts - 1) * part + last) for rows, parts in schedule.late]
     return max(*merging, -(-sum(merging) // units))

@@ -68,9 +68,9 @@ def test_cycles_are_those_of_the_busiest_core_and_the_merges():
     run = schedule(DECODE, hardware, 0.5)
     longest = max(core_cycles(DEFAULT, JobList.of_shape(stream.jobs)).total for stream in run.streams)
     merging = merge_cycles(DEFAULT, run, 64, 1)
-    # Four cores end with a part; each is a row's header and 16 beats, in three pieces; then an output of 16 beats.
+    # Four cores end with a part, and dividing its 64 elements takes longer than its words.
     assert run.late == ((1, 1),) * 4
-    assert merging == 4 * (17 * 3 + 16)
+    assert merging == 4 * 3 * 64
     assert merge_cycles(DEFAULT, run, 64, 2) == merging // 2
     assert merge_cycles(DEFAULT, run, 64, 9) == merging // 4
     assert estimate(DECODE, hardware, 0.5).cycles.total == 12 * (longest + merging)
@@ -81,13 +81,14 @@ def test_parts_of_one_head_are_merged_one_after_the_other():
     one = load_workload("gpt2", phase="decode", length=4096)
     run = schedule(replace(one, heads=1), Hardware(DEFAULT, cores=8, partition="lean"))
     assert run.late == ((1, 8),)
-    assert merge_cycles(DEFAULT, run, 64, 8) == 8 * 17 * 3 + 16
+    # Each part is a header in three pieces, and 16 beats of four words, in three pieces and three cycles more.
+    assert merge_cycles(DEFAULT, run, 64, 8) == 7 * (3 + 16 * 6) + 3 * 64
 
 
 def test_splitting_helps_a_ragged_batch_and_cores_share_the_memory():
-    hardware = Hardware(DEFAULT, cores=16)
+    hardware = Hardware(DEFAULT, cores=16, merge_units=4)
     whole, lean = (estimate(DECODE, replace(hardware, partition=rule)) for rule in ("whole", "lean"))
-    assert lean.cycles.total < 0.9 * whole.cycles.total
+    assert lean.cycles.total < 0.85 * whole.cycles.total
     assert (lean.cycles.qk, lean.macs, lean.dense_macs) == (whole.cycles.qk, whole.macs, whole.dense_macs)
     assert lean.utilisation <= 1
     slow = estimate(DECODE, replace(hardware, memory=Memory(bandwidth=128.0)))
