@@ -117,7 +117,7 @@ def test_lengths_may_be_ragged_and_queries_a_chunk(capsys):
 
 def test_cores_share_the_work_by_a_rule(capsys):
     options = ["--workload", "llama-3-8b", "--hardware", "server-7nm", "--phase", "decode", "--survival", "1"]
-    options += ["--length", "3000", "--cores", "11"]
+    options += ["--length", "8000", "--cores", "11"]
     (whole,) = estimated(capsys, *options, "--partition", "whole")
     (lean,) = estimated(capsys, *options, "--partition", "lean")
     assert lean["cycles"] < 0.9 * whole["cycles"]
