@@ -14,11 +14,11 @@ from perf_model.measured import load_summary
 
 
 def _plot(options: argparse.Namespace) -> None:
-    summary = load_summary(options.measured)
+    summaries = [load_summary(path) for path in options.measured]
     # Matplotlib takes a second to import, and only this command needs it.
     from perf_model.plots import write_plots
 
-    for path in write_plots(summary, options.output):
+    for path in write_plots(summaries, options.output):
         print(path)
 
 
@@ -43,7 +43,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("plot", help="draw the model beside what the simulated core was measured to do")
     command.add_argument(
-        "--measured", type=Path, required=True, metavar="FILE", help="summary that python -m sim sweep wrote, JSON"
+        "--measured",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="summary that python -m sim sweep wrote, JSON; more of them, of other cores, are compared for accuracy",
     )
     command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for SVG and PNG")
     command.set_defaults(run=_plot)
