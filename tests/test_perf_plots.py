@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
@@ -25,7 +26,7 @@ from perf_model.measured import Summary, load_summary
 from perf_model.plots import PLOTS, write_plots
 from perf_model.plots.accuracy import accuracy
 from perf_model.plots.energy import energy_by_length, energy_by_threshold
-from perf_model.plots.gantt import gantt, schedule
+from perf_model.plots.gantt import gantt, timetable
 from perf_model.plots.roofline import roofline
 from perf_model.plots.series import all_series
 from perf_model.plots.style import save
@@ -172,6 +173,15 @@ def test_utilisation_has_both_models_and_the_rtl(summary: Summary):
             assert line[length] == pytest.approx(100 * wanted.macs / wanted.cycles.total / multipliers)
         assert max(by_label(axes, "closed form")[0]) == 8192
         assert max(by_label(axes, "exact model")[0]) <= 1024
+    peers = [
+        (*line.get_xydata()[0].tolist(), line.get_markerfacecolor() == "white")
+        for line in prefill.lines
+        if line.get_marker() == "D"
+    ]
+    assert pytest.approx((512, 100 * 33554432 / 32769 / 1024, False)) in peers
+    assert pytest.approx((16384, 98.56, True)) in peers
+    assert {"ITA", "FuseMax", "FLAT", "404mario"} <= set(texts(prefill))
+    assert not texts(decode)
     # The closed form takes survivors as evenly spread, which short jobs show.
     exact, closed = (by_label(prefill, label)[1] for label in ("exact model", "closed form"))
     assert exact != {length: closed[length] for length in exact}
@@ -189,11 +199,11 @@ def test_traffic_is_over_the_compulsory_least(summary: Summary):
     assert by_label(decode, "simulated RTL") == [pytest.approx({256: moved / least[1]}) for moved in (dense, dropped)]
     assert f"decode moves {dropped / least[1]:.2f} x" in title_of(figure)
 
-    # K and V fit in the scratchpad, so the DRAM moves the least; unfused, two of each score and each probability.
+    # K and V fit in the scratchpad, so the DRAM moves the least; unfused, each score and probability twice, in 2 bytes.
     (dram,) = by_label(prefill, "DRAM, 128 KiB")
     assert dram[64] == 1
     (unfused,) = by_label(prefill, "DRAM, unfused")
-    assert unfused[64] == pytest.approx(1 + 4 * 2 * 64 * 64 / least[0])
+    assert unfused[64] == pytest.approx(1 + 4 * 2 * 2 * 64 * 64 / least[0])
     for axes, phase, length, rates in ((prefill, "prefill", 64, (1.0, 0.5)), (decode, "decode", 256, (1.0, 0.4))):
         for line, rate in zip(by_label(axes, "core's ports"), rates, strict=True):
             modelled = estimate(workload(length, phase), Hardware(CORE), rate).traffic
@@ -263,13 +273,23 @@ def test_energy_stacks_the_parts_for_each_threshold(summary: Summary):
     core, whole = figure.axes
     assert "µJ" in core.get_ylabel()
     assert "µJ" in whole.get_ylabel()
-    assert [tick.get_text() for tick in whole.get_xticklabels()] == ["all\n100%", "8\n75%", "4\n25%"]
-    assert {text.get_text() for text in whole.get_legend().get_texts()} == set(PARTS.values())
-    energies = [estimate(workload(64), Hardware(CORE), rate).energy for rate in (1.0, 0.75, 0.25)]
+    assert {text.get_text() for text in whole.get_legend().get_texts()} == {*PARTS.values(), "all, by other sources"}
+    spreads = [estimate(workload(64), Hardware(CORE), rate).energies for rate in (1.0, 0.75, 0.25)]
+    energies = [spread.nominal for spread in spreads]
     for n, energy in enumerate(energies):
-        drawn = sum(container[n].get_height() for container in whole.containers)
+        drawn = sum(container[n].get_height() for container in whole.containers if isinstance(container, BarContainer))
         assert drawn == pytest.approx(energy.total * 1e-6)
-        assert sum(container[n].get_height() for container in core.containers) == pytest.approx(energy.core * 1e-6)
+        drawn = sum(container[n].get_height() for container in core.containers if isinstance(container, BarContainer))
+        assert drawn == pytest.approx(energy.core * 1e-6)
+    for axes, part in ((core, "core"), (whole, "total")):
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == [
+            f"{label}\n{getattr(energy, part) * 1e-6:#.3g}"
+            for label, energy in zip(("all\n100%", "8\n75%", "4\n25%"), energies, strict=True)
+        ]
+    for axes, part in ((core, "core"), (whole, "total")):
+        (reach,) = axes.containers[-1].lines[2]
+        wanted = [[getattr(end, part) * 1e-6 for end in (spread.least, spread.most)] for spread in spreads]
+        assert [bar[:, 1].tolist() for bar in reach.get_segments()] == list(map(pytest.approx, wanted))
     saved = f"saves {1 - energies[-1].core / energies[0].core:.0%} of the core's energy"
     assert saved in title_of(figure)
 
@@ -286,64 +306,81 @@ def test_energy_by_length_has_a_line_a_part_and_a_total_a_threshold(summary: Sum
         for label, modelled in (("all: nothing dropped", dense), ("all: tau 6", dropped)):
             (line,) = by_label(axes, label)
             assert line[length] == pytest.approx(modelled.energy.total / dense.dense_macs)
+        (band,) = axes.collections
+        ends = sorted(y for x, y in band.get_paths()[0].vertices if x == length)
+        spread = (dense.energies.least.total, dense.energies.most.total)
+        assert (ends[0], ends[-1]) == pytest.approx(tuple(end / dense.dense_macs for end in spread))
         (dram,), (total,) = by_label(axes, PARTS["dram"]), by_label(axes, "all: nothing dropped")
         assert f"{min(dram[n] / total[n] for n in total):.0%} of the energy of {phase}" in title_of(figure)
 
 
-def test_a_schedule_follows_each_core_by_the_exact_model():
-    partition = RULES["lean"](batch([40, 500, 130], 2), 4, 64)
-    planned = schedule(CORE, partition, 3, 32)
-    for spans, worker in zip(planned.spans, partition.workers, strict=True):
-        assert [span for span, _, _ in spans] == list(worker)
-        assert [begin for _, begin, _ in spans] == [0, *(end for _, _, end in spans)][:-1]
+RAGGED = Workload("r", heads=6, kv_heads=2, head_dim=32, layers=1, length=(40, 500, 130), phase="decode")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_timetable_follows_each_core_by_the_exact_model(rule: str):
+    hardware = Hardware(CORE, cores=4, partition=rule)
+    partition = RULES[rule](batch([40, 500, 130], 2), 4, 64)
+    table = timetable(RAGGED, hardware)
+    for jobs, worker in zip(table.cores, partition.workers, strict=True):
+        assert [span for span, _, _ in jobs] == list(worker)
+        assert [begin for _, begin, _ in jobs] == [0, *(end for _, _, end in jobs)][:-1]
         keys = np.array([span.keys for span in worker])
         split = np.array([span.keys < partition.keys[span.head] for span in worker], dtype=np.int64)
-        jobs = JobShape(rows=3, keys=keys, head_dim=32, value_dim=32, survivors=keys, emit_state=split)
-        total = core_cycles(CORE, JobList.of_shape(jobs)).total
+        shape = JobShape(rows=3, keys=keys, head_dim=32, value_dim=32, survivors=keys, emit_state=split)
         # A record counts from reset, and comes shortly after the last output.
-        assert 0 <= spans[-1][2] - total < 10
-    assert planned.makespan == max(spans[-1][2] for spans in planned.spans)
-    assert planned.busy == pytest.approx(np.mean([spans[-1][2] for spans in planned.spans]) / planned.makespan)
+        assert 0 <= jobs[-1][2] - core_cycles(CORE, JobList.of_shape(shape)).total < 10
+    assert table.makespan == max(jobs[-1][2] for jobs in table.cores)
+    assert table.busy == pytest.approx(np.mean([jobs[-1][2] for jobs in table.cores]) / table.makespan)
+    assert (table.merging > 0) == (partition.merges > 0)
+    assert 0 <= table.total - estimate(RAGGED, hardware).cycles.total < 10
 
 
-def test_a_worker_without_work_is_idle():
-    planned = schedule(CORE, RULES["whole"](batch([64], 1), 2, 64), 1, 32)
-    assert [len(spans) for spans in planned.spans] == [1, 0]
-    assert planned.busy == 0.5
+def test_a_core_without_work_is_idle():
+    lone = replace(RAGGED, heads=3, kv_heads=1, length=(64,))
+    table = timetable(lone, Hardware(CORE, cores=2, partition="whole"))
+    assert [len(jobs) for jobs in table.cores] == [1, 0]
+    assert table.busy == 0.5
 
 
-def test_gantt_draws_every_span_and_what_is_idle(summary: Summary):
+def test_gantt_draws_every_part_and_what_is_idle(summary: Summary):
     figure = gantt([summary])
     assert len(figure.axes) == 3
-    makespans, keys = [], batch([64, 900, 8192, 300, 2000], 2)
+    lengths = (64, 900, 8192, 300, 2000)
+    workload = replace(RAGGED, heads=8, head_dim=64, length=lengths)
+    handles = figure.axes[-1].get_legend().get_patches()
+    requests = {handle.get_facecolor(): n for n, handle in enumerate(handles)}
+    assert [handle.get_label() for handle in handles] == [f"{length} keys" for length in lengths]
+    totals = []
     for axes, (name, label) in zip(
         figure.axes, (("whole", "heads not split"), ("heuristic", "FlashAttention-2"), ("lean", "lean")), strict=True
     ):
-        partition = RULES[name](keys, 16, 64)
-        planned = schedule(CORE, partition, 4, 64)
-        makespans.append(planned.makespan)
+        table = timetable(workload, Hardware(CORE, cores=16, partition=name))
+        totals.append(table.total)
         wanted = {
             (core, begin / 1000, end / 1000, span.head.request)
-            for core, spans in enumerate(planned.spans)
-            for span, begin, end in spans
+            for core, jobs in enumerate(table.cores)
+            for span, begin, end in jobs
         }
-        handles = figure.axes[-1].get_legend().get_patches()
-        requests = {handle.get_facecolor(): n for n, handle in enumerate(handles)}
-        assert len(requests) == 5
-        drawn, idle = set(), 0
+        drawn, idle, merging = set(), 0, []
         for bar in axes.patches:
-            core = round(bar.get_y() + bar.get_height() / 2)
-            if bar.get_facecolor() in requests:
-                drawn.add((core, bar.get_x(), bar.get_x() + bar.get_width(), requests[bar.get_facecolor()]))
+            core, left, right = round(bar.get_y() + bar.get_height() / 2), bar.get_x(), bar.get_x() + bar.get_width()
+            if bar.get_hatch():
+                merging.append((left, right))
+            elif bar.get_facecolor() in requests:
+                drawn.add((core, left, right, requests[bar.get_facecolor()]))
             else:
                 idle += 1
-                assert bar.get_width() == pytest.approx(planned.makespan / 1000)
+                assert (left, right) == (0, pytest.approx(table.makespan / 1000))
         assert idle == 16
-        assert sorted(drawn) == [pytest.approx(span) for span in sorted(wanted)]
-        assert axes.get_title(loc="left").startswith(label)
-        for text in (f"{planned.makespan / 1000:.1f} thousand", f"{planned.busy:.1%}", f"{partition.merges} merges"):
-            assert text in axes.get_title(loc="left")
-    whole, splits, lean = makespans
+        assert sorted(drawn) == [pytest.approx(part) for part in sorted(wanted)]
+        expected = [(table.makespan / 1000, table.total / 1000)] if name != "whole" else []
+        assert merging == [pytest.approx(part) for part in expected]
+        title = axes.get_title(loc="left")
+        assert title.startswith(f"{label}")
+        for text in (f"{table.total / 1000:.1f} thousand", f"{table.busy:.1%}", f"{table.partition.merges} merges"):
+            assert text in title
+    whole, splits, lean = totals
     assert f"{splits / lean:.2f} x as fast as FlashAttention-2's, {whole / lean:.1f} x" in title_of(figure)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from perf_model.energy import PARTS
+from perf_model.energy import PARTS, Energy
 from perf_model.estimate import Estimate, estimate
 from perf_model.hardware import Hardware
 from perf_model.measured import Summary
@@ -23,10 +24,10 @@ from perf_model.plots.style import (
     canvas,
     core_text,
     tau_text,
-    write,
 )
 
 _COLOURS = {"qk": BLUE, "softmax": GREEN, "pv": SKY, "memory": ORANGE, "dram": GREY}
+_SPREAD = "all, by other sources"
 
 
 def _surroundings(hardware: Hardware) -> str:
@@ -41,7 +42,7 @@ def energy_by_threshold(summaries: Sequence[Summary]) -> Figure:
     summary = summaries[0]
     hardware = Hardware(summary.core)
     runs = sorted(summary.points, key=lambda run: float("-inf") if run.tau is None else -run.tau)
-    bars = [estimate(run.workload, hardware, run.survivors) for run in runs]
+    bars = [estimate(run.workload, hardware, run.survivors, follow=False) for run in runs]
     labels = [f"{'all' if run.tau is None else f'{run.tau:g}'}\n{run.survivors:.0%}" for run in runs]
     dense, fewest = bars[0].energy, bars[-1].energy
     title = (
@@ -63,19 +64,27 @@ def energy_by_threshold(summaries: Sequence[Summary]) -> Figure:
         return figure
 
 
+def _sums(energies: Sequence[Energy], parts: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Return the sum of some parts of each energy, in µJ."""
+    return np.array([sum(getattr(energy, part) for part in parts) for energy in energies]) * 1e-6
+
+
 def _bars(axes: Axes, bars: Sequence[Estimate], labels: Sequence[str], parts: Sequence[str]) -> None:
-    bottom = np.zeros(len(bars))
+    places, bottom = range(len(bars)), np.zeros(len(bars))
     for part in parts:
-        heights = np.array([getattr(bar.energy, part) for bar in bars]) * 1e-6
-        drawn = axes.bar(labels, heights, 0.72, bottom, color=_COLOURS[part], label=PARTS[part])
-        for bar in drawn.patches:
-            bar.set(edgecolor="white", linewidth=0.6)
+        heights = _sums([bar.energy for bar in bars], [part])
+        drawn = axes.bar(places, heights, 0.72, bottom, color=_COLOURS[part], label=PARTS[part])
+        for patch in drawn.patches:
+            patch.set(edgecolor="white", linewidth=0.6)
         bottom += heights
-    for x, height in enumerate(bottom):
-        write(axes, f"{height:.3g}", (x, height), (0, 2), ha="center", va="bottom", fontsize=8)
-    axes.set_ylim(0, bottom.max() * 1.08)
-    axes.set_xlabel("threshold tau (bits), and keys that survive")
-    axes.tick_params(axis="x", labelsize=8)
+    least, most = (_sums([getattr(bar.energies, name) for bar in bars], parts) for name in ("least", "most"))
+    reach = [bottom - least, most - bottom]
+    axes.errorbar(places, bottom, reach, linestyle="", color=BLACK, elinewidth=1, capsize=3, label=_SPREAD)
+    axes.set_xticks(
+        places, [f"{label}\n{height:#.3g}" for label, height in zip(labels, bottom, strict=True)], fontsize=8
+    )
+    axes.set_ylim(0, most.max() * 1.04)
+    axes.set_xlabel("threshold tau (bits); keys that survive; energy (µJ)")
     axes.grid(axis="x", visible=False)
 
 
@@ -88,7 +97,10 @@ def energy_by_length(summaries: Sequence[Summary]) -> Figure:
     summary = summaries[0]
     hardware = Hardware(summary.core)
     panels = all_series(summary)
-    modelled = {phase: [[one.estimate(n) for n in one.lengths] for one in series] for phase, series in panels.items()}
+    modelled = {
+        phase: [[one.estimate(n, follow=False) for n in one.lengths] for one in series]
+        for phase, series in panels.items()
+    }
     least = {
         phase: f"{min(e.energy.dram / e.energy.total for e in estimates[0]):.0%} of the energy of {phase}"
         for phase, estimates in modelled.items()
@@ -108,6 +120,11 @@ def _lines(axes: Axes, series: Sequence[Series], modelled: Sequence[Sequence[Est
         totals = [e.energy.total / e.dense_macs for e in estimates]
         style = ("-", "--", ":")[n % 3]
         axes.plot(one.lengths, totals, style, color=BLACK, linewidth=2.4, label=f"all: {tau_text(one.tau)}")
+        if one.tau is None:
+            least, most = (
+                [getattr(e.energies, name).total / e.dense_macs for e in estimates] for name in ("least", "most")
+            )
+            axes.fill_between(one.lengths, least, most, color=BLACK, alpha=0.12, linewidth=0, label=_SPREAD)
     for part, name in reversed(PARTS.items()):
         shares = [getattr(e.energy, part) / e.dense_macs for e in modelled[0]]
         axes.plot(series[0].lengths, shares, color=_COLOURS[part], linewidth=1.6, label=name)

@@ -116,7 +116,9 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context(_STYLE):
             for path in paths:
-                figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+                kind = path.suffix.removeprefix(".")
+                options = {"metadata": {"Date": None}} if kind == "svg" else {"pil_kwargs": {"optimize": True}}
+                figure.savefig(path, format=kind, **options)
     except OSError as error:
         raise InputError(f"{folder} can't be written: {error.strerror}") from error
     return paths

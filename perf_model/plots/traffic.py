@@ -7,26 +7,17 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from perf_model.estimate import Estimate, estimate
+from perf_model.baselines import unfused
+from perf_model.estimate import estimate
 from perf_model.hardware import Hardware
 from perf_model.measured import Run, Summary
 from perf_model.plots.series import Series, all_series, describe_panel
 from perf_model.plots.style import GREY, NOTE, canvas, core_text
 
-UNFUSED_BYTES = 4
-"""A pair of query and key, if logits and probabilities of 8 bits are each written to memory and read again."""
-
 
 def compulsory(series: Series, run: Run) -> int:
     """Return the least bytes that dense attention of a run's shape must move."""
     return estimate(run.workload, Hardware(series.core), follow=False).traffic.compulsory
-
-
-def unfused_ratio(modelled: Estimate) -> float:
-    """Return what unfused attention moves, as a multiple of the least: q, k, v and o once, and all scores."""
-    workload = modelled.workload
-    pairs = modelled.dense_macs / (workload.head_dim + workload.values)
-    return 1 + UNFUSED_BYTES * pairs / modelled.traffic.compulsory
 
 
 def traffic(summaries: Sequence[Summary]) -> Figure:
@@ -40,7 +31,7 @@ def traffic(summaries: Sequence[Summary]) -> Figure:
     hardware = Hardware(summary.core)
     subtitle = (
         f"bytes of q, k, v, o and value requests over q, k, v and o moved once; {core_text(summary.core)}\n"
-        f"unfused: logits and probabilities of 8 bits to memory and back as well"
+        "unfused: scores and probabilities go to memory and back as well, 2 bytes each"
     )
     with canvas(_title(panels), subtitle, (10, 4.8), (1, len(panels))) as (figure, all_axes):
         for axes, (phase, series) in zip(all_axes, panels.items(), strict=True):
@@ -73,7 +64,8 @@ def _panel(axes: Axes, phase: str, series: Sequence[Series], hardware: Hardware)
                     linestyle="--",
                     label=f"DRAM, {hardware.scratchpad_kib} KiB hold K and V",
                 )
-            axes.plot(lengths, list(map(unfused_ratio, modelled)), color=GREY, linewidth=2.4, label="DRAM, unfused")
+            through = [unfused(m.workload, m.hardware).traffic.dram / m.traffic.compulsory for m in modelled]
+            axes.plot(lengths, through, color=GREY, linewidth=2.4, label="DRAM, unfused")
     axes.axhline(1, color=NOTE, linestyle=":", linewidth=1.2)
     describe_panel(axes, series)
     if phase == "prefill":
