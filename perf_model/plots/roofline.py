@@ -68,8 +68,8 @@ def roofline(summaries: Sequence[Summary]) -> Figure:
             ridge = peak / bandwidth
             axes.plot([lowest, ridge], [bandwidth * lowest, peak], color=NOTE, linewidth=1.6)
             axes.text(
-                lowest * 4,
-                bandwidth * lowest * 4,
+                lowest * 5.3,
+                bandwidth * lowest * 5.3,
                 f"memory: {bandwidth:g} bytes a cycle",
                 fontsize=9,
                 color=NOTE,

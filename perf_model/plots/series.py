@@ -56,9 +56,9 @@ class Series:
 
     @property
     def label(self) -> str:
-        """The threshold, and what survived in the longest run."""
-        text = tau_text(self.tau)
-        return text if self.tau is None else f"{text} ({self.runs[-1].survivors:.0%} survive at {self.runs[-1].keys})"
+        """The threshold, and for the longest run what survived and how close the output came to float64."""
+        text, run = tau_text(self.tau), self.runs[-1]
+        return text if self.tau is None else f"{text} (at {run.keys}: {run.survivors:.0%} survive, {run.snr_db:.0f} dB)"
 
     @property
     def rows_in_use(self) -> int:
