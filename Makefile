@@ -9,6 +9,7 @@ PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 BUILD := build
 
 INPUT := golden/data/minilm_l3_128.npz
+DECODER := golden/data/byte_lm_512.npz
 
 # For the command line: `make soak N=5000 SEED=7`, `make test ARGS='-k merge'`, `make synth SYNTH='--preset tiny'`.
 N ?= 1000
@@ -97,9 +98,9 @@ $(BUILD)/minilm.json: $(VENV)/.base $(SIM_SOURCES) $(INPUT) | $(BUILD)
 	@echo "==> Simulating the core on real attention"
 	$(RUN) -m sim run --input $(INPUT) --json $@
 
-$(BUILD)/summary.json: $(VENV)/.base $(SIM_SOURCES) $(INPUT) | $(BUILD)
-	@echo "==> Simulating once for each threshold"
-	$(RUN) -m sim sweep --input $(INPUT) --tau 4 5 6 7 8 9 10 11 12 -o $(BUILD)/summary
+$(BUILD)/summary.json: $(VENV)/.base $(SIM_SOURCES) $(INPUT) $(DECODER) | $(BUILD)
+	@echo "==> Simulating once for each threshold, at other lengths, in decode and with a memory"
+	$(RUN) -m sim sweep --input $(INPUT) --decode $(DECODER) --tau 4 5 6 7 8 9 10 11 12 -o $(BUILD)/summary
 
 $(BUILD)/plots/.done: $(BUILD)/summary.json $(MODEL_SOURCES)
 	@echo "==> Plotting"

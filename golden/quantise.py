@@ -157,6 +157,10 @@ class QuantisedAttention:
             key_indices=None if self.key_indices is None else self.key_indices[:length],
         )
 
+    def last_query(self) -> QuantisedAttention:
+        """Return the layer of its last query alone and of all its keys, quantised as they are: a step of decode."""
+        return replace(self, query=self.query[:, -1:], row_positions=self.positions[-1:])
+
     def score_scale(self, kv_head: int) -> ScoreScale:
         """Return the factor from an integer score of `kv_head` to a base-2 logit in units of ``2**-FRACTION_BITS``."""
         real = float(self.query_scale[kv_head]) * float(self.key_scale[kv_head]) * self.softmax_scale

@@ -5,21 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from golden.options import run_command
 from perf_model.bench import run_benchmark, run_exact_benchmark
-from perf_model.commands import estimate, peers
-from perf_model.measured import load_summary
-
-
-def _plot(options: argparse.Namespace) -> None:
-    summary = load_summary(options.measured)
-    # Matplotlib takes a second to import, and only this command needs it.
-    from perf_model.plots import write_plots
-
-    for path in write_plots(summary, options.output):
-        print(path)
+from perf_model.commands import estimate, peers, plot
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -40,13 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     command = estimate.add(commands)
     parser.set_defaults(**vars(command.parse_args([])))
     peers.add(commands)
-
-    command = commands.add_parser("plot", help="draw the model beside what the simulated core was measured to do")
-    command.add_argument(
-        "--measured", type=Path, required=True, metavar="FILE", help="summary that python -m sim sweep wrote, JSON"
-    )
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for SVG and PNG")
-    command.set_defaults(run=_plot)
+    plot.add(commands)
 
     command = commands.add_parser("bench", help="print how fast the closed form and the exact model are")
     command.set_defaults(run=_bench)

@@ -30,6 +30,8 @@ class Case:
         One of `EVIDENCE`; ``peers.yaml`` says what they mean.
     source : str
         Where it was published.
+    keys : int, optional
+        Keys of a sequence in that workload, the fewest of several.
     macs, cycles : int, optional
         Multiply-accumulates needed, and the cycles that they took.
     utilisation : float, optional
@@ -53,6 +55,7 @@ class Case:
     workload: str
     evidence: str
     source: str
+    keys: int | None = None
     macs: int | None = None
     cycles: int | None = None
     utilisation: float | None = None
@@ -116,6 +119,7 @@ _CASE_KINDS: dict[str, type] = {
     "workload": str,
     "evidence": str,
     "source": str,
+    "keys": int,
     "macs": int,
     "cycles": int,
     "utilisation": float,

@@ -10,38 +10,24 @@ from pathlib import Path
 
 from golden.errors import InputError
 from golden.files import require_writable
-from golden.masks import Mask, MaskKind
 from golden.options import add_config_options, add_mask_options, config_of, count, mask_of, natural, run_command
-from golden.quantise import QuantisedAttention
 from golden.tensors import load_attention
 from golden.threshold import Threshold
 from sim.benchmark import run_benchmarks
-from sim.report import point, print_run, summary_files, write_json, write_summary
+from sim.report import mask_fields, point, print_run, shape_fields, summary_files, write_json, write_summary
 from sim.runner import SimulationError
-from sim.simulate import simulate_layers
+from sim.simulate import LayerWork, simulate_layers
 from sim.soak import CONFIGS, soak
+from sim.sweep import SweepInput, sweep
 
 BENCH_CORES = ("tiny", "small")
 BENCH_RUNS = 40
-SHORT_LENGTHS = (16, 32, 64, 96)
-"""Lengths to which the sweep also cuts its input."""
-
-SHORT_TAU = 6.0
 
 
 def _benches(options: argparse.Namespace) -> None:
     for name in BENCH_CORES:
         soak(range(BENCH_RUNS), name)
         print(f"{BENCH_RUNS} random runs on core '{name}', faults and stalls among them: equal to golden, bit for bit")
-
-
-def _shape(attention: QuantisedAttention) -> dict[str, int]:
-    names = ("queries", "keys", "head_dim", "value_dim")
-    return {"heads": attention.query_heads, **{name: getattr(attention, name) for name in names}}
-
-
-def _mask_fields(mask: Mask) -> dict[str, bool | int | None]:
-    return {"causal": mask.kind != MaskKind.NONE, "window": mask.window or None}
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -53,17 +39,16 @@ def _run(options: argparse.Namespace) -> None:
     attention, mask = tensors.quantise(options.subtract_key_mean), mask_of(options, tensors.mask)
     if options.json:
         require_writable(options.json)
-    (run,) = simulate_layers(
-        [(attention, threshold)], config, mask, stall=options.stall, seed=options.seed, waves=options.waves
-    )
+    work = LayerWork(attention, threshold, mask)
+    (run,) = simulate_layers([work], config, stall=options.stall, seed=options.seed, waves=options.waves)
     figures = point(options.tau, run)
     print_run(options.input.name, config, figures)
     if options.json:
         origin = {
             "config": config.to_dict(),
             "input": options.input.name,
-            **_shape(attention),
-            **_mask_fields(mask),
+            **shape_fields(attention),
+            **mask_fields(mask),
             "subtract_key_mean": options.subtract_key_mean,
             "stall": options.stall,
             "seed": options.seed,
@@ -72,27 +57,18 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    thresholds = {tau: Threshold.of(tau) for tau in (None, *options.tau, SHORT_TAU)}
+    thresholds = list(dict.fromkeys([None, *options.tau]))
+    for tau in thresholds:
+        Threshold.of(tau)
     config = config_of(options)
     tensors = load_attention(options.input)
-    attention, mask = tensors.quantise(), mask_of(options, tensors.mask)
+    prefill = decode = SweepInput(options.input.name, tensors.quantise(), mask_of(options, tensors.mask))
+    if options.decode:
+        other = load_attention(options.decode)
+        decode = SweepInput(options.decode.name, other.quantise(), other.mask)
     require_writable(*summary_files(options.output))
-    # Every threshold at the full length, and two thresholds at every length, in one simulation.
-    full = attention.keys
-    lengths = [(length, tau) for length in (*SHORT_LENGTHS, full) if length <= full for tau in (None, SHORT_TAU)]
-    wanted = dict.fromkeys([(full, tau) for tau in (None, *options.tau)] + lengths)
-    layers = [(attention.first(length), thresholds[tau]) for length, tau in wanted]
-    runs = simulate_layers(layers, config, mask)
-    figures = {key: point(key[1], run) for key, run in zip(wanted, runs, strict=True)}
-    points = [figures[full, tau] for tau in (None, *options.tau)]
-    summary = {
-        "config": config.to_dict(),
-        "input": options.input.name,
-        **_shape(attention),
-        **_mask_fields(mask),
-        "points": points,
-        "lengths": [{**figures[length, tau], **_shape(attention.first(length))} for length, tau in lengths],
-    }
+    points, runs = sweep(prefill, decode, thresholds, config)
+    summary = {"config": config.to_dict(), **prefill.fields, "points": points, "runs": runs}
     print(write_summary(options.output, summary, points))
 
 
@@ -145,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--waves", action="store_true", help="trace all signals into a .vcd, whose path is printed")
     command.set_defaults(run=_run)
 
-    command = commands.add_parser("sweep", help="run an input once for each threshold")
+    command = commands.add_parser("sweep", help="run an input at each threshold, cut short, in decode, with a memory")
     _add_input(command)
     command.add_argument(
         "--tau",
@@ -154,6 +130,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BITS",
         default=[4, 6, 8, 10, 12],
         help="thresholds, beside keeping all; 4 6 8 10 12 if not given",
+    )
+    command.add_argument(
+        "--decode",
+        type=Path,
+        metavar="FILE",
+        help=".npz file of a decoder, of which one query a head is run; the input by default",
     )
     command.add_argument(
         "-o", "--output", type=Path, required=True, metavar="STEM", help="files to write, without .md, .csv and .json"

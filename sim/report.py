@@ -13,6 +13,8 @@ from typing import Any
 from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.files import write_text
+from golden.masks import Mask, MaskKind
+from golden.quantise import QuantisedAttention
 from sim.simulate import LayerRun
 
 COLUMNS = {
@@ -26,6 +28,17 @@ COLUMNS = {
 }
 
 SUFFIXES = (".md", ".csv", ".json")
+
+
+def shape_fields(attention: QuantisedAttention) -> dict[str, int]:
+    """Return the shape of a layer, ready for JSON."""
+    names = ("kv_heads", "queries", "keys", "head_dim", "value_dim")
+    return {"heads": attention.query_heads, **{name: getattr(attention, name) for name in names}}
+
+
+def mask_fields(mask: Mask) -> dict[str, bool | int | None]:
+    """Return the mask of a layer, ready for JSON."""
+    return {"causal": mask.kind != MaskKind.NONE, "window": mask.window or None}
 
 
 def point(tau: float | None, run: LayerRun) -> dict[str, Any]:

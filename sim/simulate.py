@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from golden.config import CoreConfig
 from golden.job import Job, JobResult
 from golden.layer import LayerJobs, run_layer
 from golden.masks import Mask
+from golden.memory import Memory
 from golden.plan import PlannedJob
 from golden.quantise import QuantisedAttention
 from golden.reference import max_abs_error, quantised_attention, snr_db
@@ -117,6 +118,28 @@ class Measurement:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class LayerWork:
+    """A layer to simulate.
+
+    Parameters
+    ----------
+    attention : QuantisedAttention
+        The layer.
+    threshold : Threshold
+        Of all its jobs.
+    mask : Mask
+        Its mask.
+    memory : Memory
+        The memory beside the core; by default it never stalls a stream.
+    """
+
+    attention: QuantisedAttention
+    threshold: Threshold
+    mask: Mask
+    memory: Memory = field(default_factory=Memory)
+
+
 @dataclass(frozen=True)
 class LayerRun:
     """A layer simulated, and held to golden and float64.
@@ -146,9 +169,8 @@ def _expectation(planned: PlannedJob, result: JobResult) -> Expectation:
 
 
 def simulate_layers(
-    layers: Sequence[tuple[QuantisedAttention, Threshold]],
+    layers: Sequence[LayerWork],
     config: CoreConfig,
-    mask: Mask,
     *,
     stall: float = 0.0,
     seed: int = 0,
@@ -158,12 +180,10 @@ def simulate_layers(
 
     Parameters
     ----------
-    layers : sequence of tuple
-        Layers, and the threshold of each.
+    layers : sequence of LayerWork
+        The layers.
     config : CoreConfig
         The core.
-    mask : Mask
-        Their mask.
     stall, seed : float, int
         Probability that a port is stalled in a cycle, and the seed of the stalls.
     waves : bool
@@ -181,19 +201,19 @@ def simulate_layers(
     SimulationError
         If the core and golden differ.
     """
-    attended = [run_layer(attention, config, mask, threshold) for attention, threshold in layers]
+    attended = [run_layer(layer.attention, config, layer.mask, layer.threshold) for layer in layers]
     batches = []
-    for n, result in enumerate(attended):
+    for n, (layer, result) in enumerate(zip(layers, attended, strict=True)):
         words = [stimulus(planned.job, config) for planned in result.plan]
         expectations = [_expectation(*pair) for pair in zip(result.plan, result.results, strict=True)]
         label = f"layer {n}" if len(layers) > 1 else "layer"
-        batches.append(Batch(label, words, expectations, stall=stall, seed=seed))
+        batches.append(Batch(label, words, expectations, stall=stall, memory=layer.memory, seed=seed))
     recordings = simulate(config, batches, waves)
-    return [_layer_run(config, mask, *pair) for pair in zip(attended, recordings, strict=True)]
+    return [_layer_run(config, *triple) for triple in zip(layers, attended, recordings, strict=True)]
 
 
-def _layer_run(config: CoreConfig, mask: Mask, result: LayerJobs, recording: Recording) -> LayerRun:
-    exact = quantised_attention(result.attended.attention, mask)
+def _layer_run(config: CoreConfig, layer: LayerWork, result: LayerJobs, recording: Recording) -> LayerRun:
+    exact = quantised_attention(layer.attention, layer.mask)
     return LayerRun(
         result,
         Measurement.of(config, [planned.job for planned in result.plan], result.results, recording),

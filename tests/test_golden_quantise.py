@@ -158,3 +158,13 @@ def test_a_quantised_layer_holds_int8_and_one_scale_a_head():
     with pytest.raises(InputError, match=r"v needs one scale per kv head, shape \(2,\), not \(1,\)"):
         replace(attention, value_scale=np.ones(1))
     assert isinstance(attention, QuantisedAttention)
+
+
+def test_the_last_query_of_a_layer_is_at_its_place():
+    rng = np.random.default_rng(0)
+    layer = quantise(rng.normal(size=(4, 6, 8)), rng.normal(size=(2, 9, 8)), rng.normal(size=(2, 9, 4)))
+    for whole, position in ((layer, 8), (layer.first(3), 2)):
+        step = whole.last_query()
+        assert np.array_equal(step.query, whole.query[:, -1:])
+        assert np.array_equal(step.key, whole.key)
+        assert step.positions.tolist() == [position]

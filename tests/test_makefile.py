@@ -62,7 +62,8 @@ class Checkout:
             (root / folder).mkdir()
             (root / folder / "__init__.py").touch()
         (root / "golden" / "data").mkdir()
-        (root / "golden" / "data" / "minilm_l3_128.npz").touch()
+        for name in ("minilm_l3_128", "byte_lm_512"):
+            (root / "golden" / "data" / f"{name}.npz").touch()
         shutil.copy(ROOT / "Makefile", root)
         shutil.copy(ROOT / "pyproject.toml", root)
         (root / "python").write_text(STUB)
@@ -92,7 +93,10 @@ def checkout(tmp_path: Path) -> Checkout:
 BASE = ["venv --clear .venv", "pip install --editable ."]
 VERILOG = "rtl --preset default -o build/lean_attention.v"
 RUN = "sim run --input golden/data/minilm_l3_128.npz --json build/minilm.json"
-SWEEP = "sim sweep --input golden/data/minilm_l3_128.npz --tau 4 5 6 7 8 9 10 11 12 -o build/summary"
+SWEEP = (
+    "sim sweep --input golden/data/minilm_l3_128.npz --decode golden/data/byte_lm_512.npz "
+    "--tau 4 5 6 7 8 9 10 11 12 -o build/summary"
+)
 PYTEST = "pytest --numprocesses auto --dist loadfile"
 PLOT = "perf_model plot --measured build/summary.json -o build/plots"
 

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from test_perf_plots import CONTENT
 
+import perf_model.plots
 from golden.block_mask import BlockMask, save_block_masks
 from perf_model.__main__ import main
 from perf_model.hardware import brought_hardware
+from perf_model.plots.accuracy import accuracy
 
 ROOT = Path(__file__).resolve().parent.parent
 CAPTURE = str(ROOT / "golden" / "data" / "minilm_l3_128.npz")
@@ -181,12 +183,14 @@ def test_peers_prints_a_line_a_case_and_the_sources(capsys):
     assert "arXiv 2307.03493" in sources
 
 
-def test_plot_writes_and_names_its_files(tmp_path: Path, capsys):
+def test_plot_writes_and_names_its_files(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr(perf_model.plots, "PLOTS", {"first": accuracy, "second": accuracy})
     (tmp_path / "summary.json").write_text(json.dumps(CONTENT))
-    assert main(["plot", "--measured", str(tmp_path / "summary.json"), "-o", str(tmp_path / "plots")]) == 0
+    summary = str(tmp_path / "summary.json")
+    assert main(["plot", "--measured", summary, summary, "-o", str(tmp_path / "plots")]) == 0
     named = capsys.readouterr().out.splitlines()
     assert sorted(named) == sorted(str(path) for path in (tmp_path / "plots").iterdir())
-    assert len(named) == 6
+    assert len(named) == 4
 
 
 def test_bench_prints_a_rate(capsys):

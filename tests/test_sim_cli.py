@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ import sim
 import sim.__main__
 import sim.runner
 import sim.simulate
+import sim.sweep
 from golden.config import PRESETS
 from golden.layer import LayerJobs, run_layer
 from golden.masks import Mask, MaskKind
+from golden.memory import Memory
 from golden.quantise import QuantisedAttention
 from golden.tensors import load_attention
 from golden.threshold import Threshold
@@ -31,7 +33,8 @@ from rtl.interfaces import ArrayUse
 from sim.__main__ import main
 from sim.report import COLUMNS
 from sim.runner import SimulationError
-from sim.simulate import LayerRun, Measurement
+from sim.simulate import LayerRun, LayerWork, Measurement
+from sim.sweep import MEMORY
 
 ROOT = Path(sim.__file__).parent.parent
 TINY = PRESETS["tiny"]
@@ -170,7 +173,7 @@ def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path
     expected = expected_figures(result, mask) | {
         "config": TINY.to_dict(),
         "input": "x.npz",
-        **dict(zip(("heads", "queries", "keys", "head_dim", "value_dim"), (shape[0], *shape[2:]), strict=True)),
+        **dict(zip(("heads", "kv_heads", "queries", "keys", "head_dim", "value_dim"), shape, strict=True)),
         "causal": True,
         "window": mask.window or None,
         "tau": tau,
@@ -219,23 +222,24 @@ def test_an_output_without_error_has_no_snr_in_json(tmp_path, monkeypatch, capsy
     assert "SNR inf dB" in capsys.readouterr().out
 
 
-def stub_simulation(monkeypatch) -> list[QuantisedAttention]:
+def stub_simulation(monkeypatch) -> list[LayerWork]:
     """Put golden in the place of the simulator; return the list of the layers that it is to run."""
     layers = []
 
-    def simulate_layers(wanted, config, mask, **options):
+    def simulate_layers(wanted, config, **options):
         runs = []
-        for attention, threshold in wanted:
-            layers.append(attention)
-            result = run_layer(attention, config, mask, threshold)
-            exact = softmax_attention(attention, mask)
+        for layer in wanted:
+            layers.append(layer)
+            result = run_layer(layer.attention, config, layer.mask, layer.threshold)
+            exact = softmax_attention(layer.attention, layer.mask)
             error = float(np.abs(result.attended.real_output - exact).max())
             moved = dict.fromkeys(("q", "state", "k", "v_req", "v", "o"), 8)
             measurement = Measurement(1000 + len(layers), dict.fromkeys(ArrayUse, 1), 100, 0.5, moved)
             runs.append(LayerRun(result, measurement, 30.0 if error else float("inf"), error))
         return runs
 
-    monkeypatch.setattr(sim.__main__, "simulate_layers", simulate_layers)
+    for module in (sim.__main__, sim.sweep):
+        monkeypatch.setattr(module, "simulate_layers", simulate_layers)
     return layers
 
 
@@ -335,6 +339,7 @@ def test_a_sweep_writes_three_files_that_agree(tmp_path, capsys):
         "config": TINY.to_dict(),
         "input": "x.npz",
         "heads": 3,
+        "kv_heads": 1,
         "queries": 2,
         "keys": 12,
         "head_dim": 13,
@@ -343,8 +348,19 @@ def test_a_sweep_writes_three_files_that_agree(tmp_path, capsys):
         "window": None,
     }.items():
         assert summary[name] == value
-    assert [(entry["tau"], entry["keys"]) for entry in summary["lengths"]] == [(None, 12), (6.0, 12)]
-    assert summary["lengths"][0].items() >= summary["points"][0].items()
+    fastest = {(2, None): summary["points"][0]["cycles"]}
+    for run, (queries, tau, memory) in zip(
+        summary["runs"],
+        [(2, 6.0, None), (1, None, None), (1, 6.0, None)]
+        + [(queries, tau, asdict(MEMORY)) for queries in (2, 1) for tau in (None, 6.0)],
+        strict=True,
+    ):
+        layer = replace(attention, query=attention.query[:, -queries:])
+        expected = expected_figures(run_layer(layer, TINY, mask, Threshold.of(tau)), mask)
+        expected |= {"input": "x.npz", "heads": 3, "kv_heads": 1, "queries": queries, "keys": 12, "causal": True}
+        expected |= {"tau": tau, "memory": memory}
+        assert {name: run[name] for name in expected} == expected
+        assert (run["cycles"] > fastest.setdefault((queries, tau), run["cycles"])) == (memory is not None)
 
     rows = table_rows(markdown)
     assert len(rows) == len(table) == len(summary["points"])
@@ -364,22 +380,37 @@ def test_a_sweep_writes_three_files_that_agree(tmp_path, capsys):
         }
 
 
-def test_a_sweep_also_runs_the_input_cut_short(tmp_path, monkeypatch):
+def test_a_sweep_also_runs_the_input_cut_short_and_a_decoder_with_one_query(tmp_path, monkeypatch):
     layers = stub_simulation(monkeypatch)
     file = write(tmp_path / "x.npz", (2, 1, 20, 40, 4, 4))
+    decoder = write(tmp_path / "y.npz", (4, 2, 20, 20, 8, 8), window=6)
+    arguments = ["--input", str(file), "--decode", str(decoder), "--tau", "6", "4"]
     for output in ("summary", "summary.md"):
-        assert (
-            main(["sweep", "--preset", "tiny", "--input", str(file), "--tau", "4", "-o", str(tmp_path / output)]) == 0
-        )
+        layers.clear()
+        assert main(["sweep", "--preset", "tiny", *arguments, "-o", str(tmp_path / output)]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["summary.csv", "summary.json", "summary.md", "x.npz"]
-    assert [(entry["queries"], entry["keys"], entry["tau"]) for entry in summary["lengths"]] == [
-        (queries, keys, tau) for queries, keys in ((16, 16), (20, 32), (20, 40)) for tau in (None, 6.0)
-    ]
-    whole, cut = layers[0], layers[2]
+    names = ["summary.csv", "summary.json", "summary.md", "x.npz", "y.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert [point["tau"] for point in summary["points"]] == [None, 6.0, 4.0]
+    free = [("x.npz", 16, 16), ("x.npz", 20, 32), ("y.npz", 1, 16), ("y.npz", 1, 20)]
+    slow = [("x.npz", 20, 40), ("y.npz", 1, 20)]
+    wanted = [(*shape, tau, None) for shape in free for tau in (None, 6.0)]
+    wanted += [(*shape, tau, asdict(MEMORY)) for shape in slow for tau in (None, 6.0)]
+    described = [tuple(run[name] for name in ("input", "queries", "keys", "tau", "memory")) for run in summary["runs"]]
+    assert described == wanted
+    assert [(run["causal"], run["window"]) for run in summary["runs"][3:5]] == [(False, None), (True, 6)]
+
+    assert [layer.memory for layer in layers] == [Memory()] * 11 + [MEMORY] * 4
+    assert [layer.threshold for layer in layers[:3]] == [Threshold.of(tau) for tau in (None, 6.0, 4.0)]
+    whole, cut, step = (layers[n].attention for n in (0, 3, 7))
     assert (cut.queries, cut.keys) == (16, 16)
     assert np.array_equal(cut.key, whole.key[:, :16])
     assert np.array_equal(cut.value, whole.value[:, :16])
+    expected = load_attention(decoder).quantise()
+    assert np.array_equal(step.query, expected.query[:, 15:16])
+    assert step.positions.tolist() == [15]
+    assert np.array_equal(step.key, expected.key[:, :16])
+    assert layers[7].mask == Mask(MaskKind.WINDOW, 6)
 
 
 @pytest.fixture
