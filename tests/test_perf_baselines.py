@@ -213,3 +213,12 @@ def test_documents_show_what_the_command_prints():
         low, high = spreads[number].split(" to ")
         spread = f"{low.removesuffix(' mJ')} to {high}"
         assert f"| {ways[number]['cycles']} | {ways[number]['DRAM']} | {spread} |" in readme
+
+
+def test_only_split_keys_splits_keys():
+    decode, hardware = load_workload("bert-base", phase="decode"), replace(HARDWARE, cores=5)
+    lean = replace(hardware, partition="lean")
+    ways = all_of(decode, hardware, 0.4)
+    assert [way.cycles for way in all_of(decode, lean, 0.4)] == [way.cycles for way in ways]
+    assert {way.hardware.partition for way in ways[:-2]} == {"whole"}
+    assert ways[2].cycles.total > split_keys(decode, lean).cycles.total
