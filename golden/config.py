@@ -40,6 +40,9 @@ class CoreConfig:
     key_timeout : int
         Cycles without a beat of k that the core is ready for, after which it gives a job up. From 16 to 2**24, or 0
         to wait forever.
+    shared_values : int
+        1 for a core that also takes jobs whose values are the first elements of their keys, and captures them as the
+        keys stream by; 0 for one that does not.
 
     Raises
     ------
@@ -57,6 +60,7 @@ class CoreConfig:
     score_slots: int = 32
     tag_bits: int = 16
     key_timeout: int = 1 << 20
+    shared_values: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -99,6 +103,7 @@ class CoreConfig:
                 "key_timeout",
                 f"0 or from 16 to {1 << 24}, not {self.key_timeout}",
             ),
+            (self.shared_values in (0, 1), "shared_values", f"0 or 1, not {self.shared_values}"),
         ]
         for holds, name, allowed in checks:
             if not holds:
