@@ -139,6 +139,16 @@ class CoreConfig:
         """Score multipliers of the core."""
         return self.rows // self.rows_per_scaler
 
+    @property
+    def capture_beats(self) -> int:
+        """Beats of keys that a core with shared values holds beside its value lanes, a power of two.
+
+        So many that keys never wait for room where they would not wait for a score slot: the array's last latencies
+        before P V, in which no value row is done with, and a row more.
+        """
+        least = self.value_beats(self.max_value_dim) + self.lanes + self.rows_per_scaler + 32
+        return 1 << (least - 1).bit_length()
+
     def head_beats(self, head_dim: int) -> int:
         """Beats T of a query or key row of `head_dim` elements."""
         return -(-head_dim // self.lanes)

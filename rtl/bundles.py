@@ -38,6 +38,7 @@ def context_layout(config: CoreConfig) -> data.StructLayout:
             "window": config.count_bits,
             "from_state": 1,
             "emit_state": 1,
+            "shared": 1,
             "tag": config.tag_bits,
         }
     )

@@ -35,6 +35,15 @@ def _field(name: str, status: Status, values: Callable[[CoreConfig], list[int]])
     return fault
 
 
+def _shared(rng: np.random.Generator, config: CoreConfig, job: Job) -> Fault:
+    stimuli = stimulus(job, config)
+    stimuli.fields["shared"] = 1
+    if not config.shared_values:
+        return stimuli, Expectation("shared values", job, None, Status.SHARED)
+    stimuli.fields["value_dim"] = value_dim = job.head_dim + int(rng.integers(1, 20))
+    return stimuli, Expectation(f"{value_dim} of {job.head_dim} elements shared", job, None, Status.VALUE_DIM)
+
+
 def _with_end(words: list[int], last_bit: int, length: int) -> list[int]:
     """Return the first `length` words, repeated as far as needed, with `last` on the last one alone."""
     end = 1 << last_bit
@@ -113,6 +122,7 @@ FAULTS: dict[str, Callable[[np.random.Generator, CoreConfig, Job], Fault]] = {
     "mask": _field("mask", Status.MASK, lambda _: [3]),
     "window": _field("window", Status.MASK, lambda _: [0]),
     "tau": _field("tau", Status.TAU, lambda _: [0, formats.TAU_MIN - 1]),
+    "shared": _shared,
     "query_length": _query_length,
     "state_length": _state_length,
     "key_early": _key_early,

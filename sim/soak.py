@@ -27,6 +27,7 @@ CONFIGS: dict[str, CoreConfig] = {
         output_lanes=8,
         rows_per_scaler=1,
         key_timeout=4000,
+        shared_values=1,
     ),
     "few rows": CoreConfig(
         rows=3,
@@ -49,6 +50,7 @@ CONFIGS: dict[str, CoreConfig] = {
         rows_per_scaler=3,
         score_slots=64,
         key_timeout=0,
+        shared_values=1,
     ),
     "long rows": CoreConfig(
         rows=2,
