@@ -81,8 +81,8 @@ def attention(
         float16, float32, float64 or int8, shape (batch, query_heads, queries, head_dim), or without the first axis for
         one sequence. Query head h uses key and value head ``h // (query_heads // kv_heads)``.
     k, v : numpy.ndarray
-        Likewise, shapes (batch, kv_heads, keys, head_dim) and (batch, kv_heads, keys, value_dim). Without `v` the values
-        are the first elements of the keys once these are quantised.
+        Likewise, shapes (batch, kv_heads, keys, head_dim) and (batch, kv_heads, keys, value_dim). Without `v` the
+        values are the first elements of the keys once these are quantised.
     mask : Mask, optional
         By position; the queries of a sequence are at the last positions of its keys, see
         `golden.masks.query_positions`. Every query sees every key by default.

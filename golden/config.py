@@ -204,10 +204,19 @@ PRESETS: dict[str, CoreConfig] = {
         output_lanes=8,
         score_slots=64,
     ),
+    # All query heads of latent attention share the keys: many rows, for each pass over them serves so many heads.
+    "latent": CoreConfig(
+        rows=32,
+        max_head_dim=576,
+        max_value_dim=512,
+        output_lanes=8,
+        rows_per_scaler=16,
+        shared_values=1,
+    ),
 }
 """Named configurations.
 
-`rows_per_scaler` costs no cycles from a head dimension of 16 (tiny), 32 (small, default) or 64 (wide) on.
+`rows_per_scaler` costs no cycles from a head dimension of 16 (tiny), 32 (small, default), 64 (wide) or 256 (latent) on.
 """
 
 

@@ -216,7 +216,6 @@ def _part_of(
         key_scale=layer.key_scale,
         value_scale=layer.value_scale,
         softmax_scale=layer.softmax_scale,
-        shared=layer.shared,
         row_positions=part.positions,
         key_indices=part.keys,
     )

@@ -132,9 +132,9 @@ def load_attention(path: str | os.PathLike[str]) -> AttentionTensors:
 
     The file is an .npz with arrays `q`, `k` and `v` (heads x length x dimension, float or int8; grouped queries when q
     has more heads) and, if wanted, `q_scale`, `k_scale` and `v_scale` (of int8 tensors, one number or one per kv head),
-    `softmax_scale`, `causal` and `window`. In the place of `v` it may have the number `value_dim`: the values then are so
-    many of the first elements of `k`. Other arrays that hold a single value are taken as metadata, the rest is ignored.
-    Nothing in the file is ever unpickled.
+    `softmax_scale`, `causal` and `window`. In the place of `v` it may have the number `value_dim`: the values then are
+    so many of the first elements of `k`. Other arrays that hold a single value are taken as metadata, the rest is
+    ignored. Nothing in the file is ever unpickled.
 
     Parameters
     ----------

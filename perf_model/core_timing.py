@@ -88,9 +88,9 @@ _REGISTERS = np.dtype(
             *("closed", "taken", "exponentials_free", "exponentials_took", "probabilities"),
             # Value lanes: job; packs filled; rows and beats of the one being filled; packs that are full.
             *("lane_job", "filled", "rows", "beat", "full"),
-            # Key capture: beats that were given a place, were judged, and have left; the verdict of the cycle before, as
-            # the beats it is on and whether they are kept; survivors noted, and gone; beats read of the oldest; whether
-            # the value lanes are offered one.
+            # Key capture: beats that were given a place, were judged, and have left; the verdict of the cycle before:
+            # the beats that it is on, and whether they are kept; survivors noted, and gone; beats read of the oldest;
+            # whether the value lanes are offered one.
             *("captured", "capture_judged", "capture_left", "verdict_beats", "verdict_keep"),
             *("noted", "gone", "capture_beat", "capture_offers"),
             # Requests written and taken; job of the next; rows asked for, come to the channel, moved by it.

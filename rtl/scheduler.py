@@ -18,8 +18,9 @@ class Scheduler(wiring.Component):
 
     P V goes first: once a pack's probabilities and values are complete, its beats run without a gap, one for each
     element of the value dimension. Otherwise the next beat of k is taken, if its key is sure of a score slot, and of
-    room in the key capture if its job shares its values. A job's first key follows the last key of the job before in the next cycle. Nothing but `k.ready`, which never depends on
-    `k.valid`, and the beats of this cycle are combinational.
+    room in the key capture if its job shares its values. A job's first key follows the last key of the job before in
+    the next cycle. Nothing but `k.ready`, which never depends on `k.valid`, and the beats of this cycle are
+    combinational.
 
     Parameters
     ----------

@@ -18,8 +18,9 @@ BUFFERS = 2
 class ValueLanes(wiring.Component):
     """Collects value rows in the order they were requested, one pack a buffer.
 
-    Rows of jobs that share their values come from the key capture, if the core has one, the others from v. Takes a beat every cycle while a buffer is free, less one cycle a pack. A pack is full 2 cycles after its last beat,
-    or 3 after it was closed if that is later. The bytes of a read appear one cycle later.
+    Rows of jobs that share their values come from the key capture, if the core has one, the others from v. Takes a beat
+    every cycle while a buffer is free, less one cycle a pack. A pack is full 2 cycles after its last beat, or 3 after
+    it was closed if that is later. The bytes of a read appear one cycle later.
 
     Parameters
     ----------
