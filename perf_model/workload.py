@@ -69,7 +69,8 @@ class Workload:
         Queries of a sequence, at its last positions, in place of the phase's: a chunk of a prefill, or tokens of
         speculative decoding.
     shared_values : bool
-        Whether a value is the first elements of its key, and so not in memory a second time: latent attention.
+        Whether a value is the first elements of its key, and so not in memory a second time: latent attention. A core
+        that can then captures it from there.
 
     Raises
     ------
@@ -215,6 +216,7 @@ class Workload:
             head_dim=self.head_dim,
             value_dim=self.values,
             survivors=_spread_survivors(keys, survival, core.lanes),
+            shared=int(self.shared_values and core.shared_values),
         )
 
 

@@ -74,8 +74,23 @@ def plain_jobs(rng: np.random.Generator, config: CoreConfig, count: int, keys: i
     return jobs
 
 
+def shared(jobs: list[Job]) -> list[Job]:
+    """Return the jobs with values that are the first elements of their keys, as many as there are."""
+    return [replace(job, value=job.key[:, : job.value_dim], shared=True) for job in jobs]
+
+
+def shared_lists(rng: np.random.Generator, config: CoreConfig) -> list[list[Job]]:
+    """Return decode of shared values, alone and between jobs that fetch theirs; none for a core that can't share."""
+    if not config.shared_values:
+        return []
+    dense = shared(plain_jobs(rng, config, 3, 9 * config.lanes, 1, formats.TAU_KEEP_ALL))
+    dropping = shared(plain_jobs(rng, config, 3, 9 * config.lanes, 1, 4 << formats.FRACTION_BITS))
+    fetching = plain_jobs(rng, config, 3, 3 * config.lanes, 1, formats.TAU_KEEP_ALL)
+    return [dense, [job for three in zip(fetching, dropping, dense, strict=True) for job in three]]
+
+
 def regular_lists(rng: np.random.Generator, config: CoreConfig) -> list[list[Job]]:
-    """Return lists of blocks, of decode steps, of the shortest jobs there are, and of states passed on."""
+    """Return lists of blocks, of decode steps, of the shortest jobs there are, of states passed on, of shared values."""
     keep_all, four_bits = formats.TAU_KEEP_ALL, 4 << formats.FRACTION_BITS
     parts = plain_jobs(rng, config, 4, 3 * config.lanes, config.rows, four_bits)
     chained = [replace(parts[0], emit_state=True)]
@@ -87,6 +102,7 @@ def regular_lists(rng: np.random.Generator, config: CoreConfig) -> list[list[Job
         plain_jobs(rng, config, 6, 5 * config.lanes + 1, 1, four_bits),
         plain_jobs(rng, config, 8, 1, 1, keep_all),
         chained,
+        *shared_lists(rng, config),
     ]
 
 
@@ -160,7 +176,8 @@ def test_cases_reach_every_use_of_the_array_and_every_kind_of_memory():
     assert sum(case.uses.sum(axis=0)[ArrayUse.WAIT_KEY] for case in free) == 0
     shapes = JobShape.concatenate([case.jobs.shape for case in free])
     rates = shapes.survivors / shapes.keys
-    for things in (rates == 1, rates < 0.3, shapes.rows == 1, shapes.from_state == 1, shapes.emit_state == 1):
+    kinds = (shapes.rows == 1, shapes.from_state == 1, shapes.emit_state == 1, shapes.shared == 1)
+    for things in (rates == 1, rates < 0.3, *kinds):
         assert np.count_nonzero(things) > 20
     assert any(case.memory.bandwidth is None for case in slow)
     assert any(case.memory.outstanding is None for case in slow)
