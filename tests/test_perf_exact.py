@@ -90,7 +90,7 @@ def shared_lists(rng: np.random.Generator, config: CoreConfig) -> list[list[Job]
 
 
 def regular_lists(rng: np.random.Generator, config: CoreConfig) -> list[list[Job]]:
-    """Return lists of blocks, of decode steps, of the shortest jobs there are, of states passed on, of shared values."""
+    """Return lists of blocks, of decode steps, of the shortest jobs, of states passed on, of shared values."""
     keep_all, four_bits = formats.TAU_KEEP_ALL, 4 << formats.FRACTION_BITS
     parts = plain_jobs(rng, config, 4, 3 * config.lanes, config.rows, four_bits)
     chained = [replace(parts[0], emit_state=True)]
