@@ -143,10 +143,10 @@ class CoreConfig:
     def capture_beats(self) -> int:
         """Beats of keys that a core with shared values holds beside its value lanes, a power of two.
 
-        So many that keys never wait for room where they would not wait for a score slot: the array's last latencies
-        before P V, in which no value row is done with, and a row more.
+        So many that keys never wait for room alone: one row comes while another is copied to the lanes, and from the
+        last key of a pack to its P V, while keys go on, no lane is free.
         """
-        least = self.value_beats(self.max_value_dim) + self.lanes + self.rows_per_scaler + 32
+        least = 2 * self.value_beats(self.max_value_dim) + self.lanes + self.rows_per_scaler + 28
         return 1 << (least - 1).bit_length()
 
     def head_beats(self, head_dim: int) -> int:

@@ -218,6 +218,54 @@ def test_one_dense_job_by_hand():
     assert (model.qk, model.pv) == (64, 64)
 
 
+def random_core(rng: np.random.Generator) -> CoreConfig:
+    """Return a core with shared values of any size, its rows short or long."""
+    lanes, rows = int(rng.choice([4, 8, 16, 32])), int(rng.integers(1, 9))
+    dim = lanes * min(int(rng.choice([1, 2, 3, 5, 9, 18, 36, 72])), 1024 // lanes)
+    return CoreConfig(
+        rows=rows,
+        lanes=lanes,
+        max_head_dim=dim,
+        max_value_dim=dim,
+        rows_per_scaler=int(rng.choice([n for n in range(1, rows + 1) if rows % n == 0])),
+        output_lanes=lanes,
+        score_slots=max(32, 2 * lanes),
+        shared_values=1,
+    )
+
+
+def test_shared_values_cost_no_cycle(monkeypatch, capsys):
+    """On any core, of any number of survivors, where no stream stalls; but they do if the key capture is too small."""
+    rng = np.random.default_rng(SEED)
+    cases = []
+    for _ in range(250):
+        core, jobs = random_core(rng), int(rng.integers(1, 5))
+        head_dim = int(rng.integers(1, core.max_head_dim + 1))
+        keys, rate = rng.integers(1, 300, jobs), float(rng.choice([1, 0.9, 0.5, 0.1]))
+        value_dim = int(rng.integers(1, min(head_dim, core.lanes) + 1)) if rng.random() < 0.4 else head_dim
+        fetched = JobShape(np.full(jobs, core.rows), keys, head_dim, value_dim, survivors=1)
+        survivors = rng.random(keys.sum()) < rate
+        cases.append((core, fetched, JobList(replace(fetched, shared=1), survivors), survivors))
+
+    def longer() -> list[float]:
+        shares = []
+        for core, fetched, shared_jobs, survivors in cases:
+            total = core_cycles(core, JobList(fetched, survivors)).total
+            shares.append(core_cycles(core, shared_jobs).total / total - 1)
+        return shares
+
+    assert set(longer()) == {0.0}
+    right = CoreConfig.capture_beats
+    monkeypatch.setattr(CoreConfig, "capture_beats", property(lambda core: right.fget(core) // 2))
+    shares = np.array(longer())
+    with capsys.disabled():
+        count, worst = np.count_nonzero(shares > 0), shares.max()
+        print(
+            f"\n  {len(cases)} lists: shared values cost no cycle; with half the capture {count} are longer, up to {worst:.0%}"
+        )
+    assert np.count_nonzero(shares > 0) > 5
+
+
 def test_survivors_are_spread_evenly():
     def spread(keys: int, survivors: int, last: int = 1) -> list[int]:
         return np.flatnonzero(spread_survivors(*(np.array([n]) for n in (keys, survivors, last)))).tolist()
