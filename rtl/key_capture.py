@@ -16,10 +16,10 @@ class KeyCapture(wiring.Component):
     """A ring of beats of key rows, of which only the survivors' leave it.
 
     Of each key of a job with shared values, the beats that are its value are written as they go to the array. Their
-    room is theirs from the key's first beat on; a key may only begin while `full` is low. A dropped key's room is free 3
-    cycles after its verdict, unless a survivor before it has still to leave. The beats of survivors leave in order, one
-    a cycle, the first of them 3 cycles after its verdict at the earliest; the room of each is free in the cycle in which
-    it is offered.
+    room is theirs from the key's first beat on; a key may only begin while `full` is low. A dropped key's room is free
+    3 cycles after its verdict, unless a survivor before it has still to leave. The beats of survivors leave in order,
+    one a cycle, the first of them 3 cycles after its verdict at the earliest; the room of each is free in the cycle in
+    which it is offered.
 
     Other jobs take no room. Verdicts are taken every cycle, one for each key, in order.
 
