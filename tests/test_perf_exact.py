@@ -147,7 +147,10 @@ def cases_of(name: str) -> tuple[list[Case], list[Case]]:
     free = regular_lists(rng, config) + random_lists(rng, config, LISTS, 1500)
     slow = regular_lists(rng, config)[1:] + random_lists(rng, config, MEMORIES, 600)
     memories = [Memory()] * len(free) + [random_memory(rng, config) for _ in slow]
-    cases = measure(config, free + slow, memories)
+    # Values that come one at a time hold up the jobs behind theirs, until the key capture is full.
+    crowded = shared_lists(rng, config)[1:]
+    memories += [Memory(latency=40, outstanding=1)] * len(crowded)
+    cases = measure(config, free + slow + crowded, memories)
     return cases[: len(free)], cases[len(free) :]
 
 

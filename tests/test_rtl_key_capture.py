@@ -154,7 +154,8 @@ def test_as_many_survivors_wait_as_there_is_room_for(value_beats: int):
     begun = [cycle for cycle in seen.begun if cycle < late]
     assert begun == [4 * n for n in range(fit)] + begun[fit:]
     assert len(begun) == fit + more
-    assert seen.begun[fit + more] > late
+    # Then a beat a cycle is read, and the room of each is free in the next.
+    assert seen.begun[fit + more] == late + (fit + more + 1) * value_beats - 1 - DEPTH
 
 
 def test_a_dropped_key_gives_its_room_back_with_its_verdict():
