@@ -216,8 +216,12 @@ class Workload:
             head_dim=self.head_dim,
             value_dim=self.values,
             survivors=_spread_survivors(keys, survival, core.lanes),
-            shared=int(self.shared_values and core.shared_values),
+            shared=self.captured(core),
         )
+
+    def captured(self, core: CoreConfig) -> int:
+        """Return 1 if `core` captures the values from their keys, 0 if it fetches them."""
+        return int(self.shared_values and core.shared_values)
 
 
 def _spread_survivors(keys: Ints, rate: float, lanes: int) -> Ints:

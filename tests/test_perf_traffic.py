@@ -49,14 +49,6 @@ def test_shared_values_move_nothing_but_the_end_of_their_job():
     assert (both["v"], both["v_req"]) == (30 * 64, 31 * 4)
 
 
-def test_shared_values_are_in_no_memory_of_their_own():
-    blocks = JobShape(rows=np.full(4, 16), keys=64, head_dim=64, value_dim=48, survivors=30, shared=1)
-    held, streamed = (head_traffic(DEFAULT, blocks, queries=64, keys=64, scratchpad_bytes=n) for n in (64 * 64, 0))
-    assert held.dram == 64 * 64 + 64 * 64 + 64 * 48 * 2
-    assert streamed.dram == 64 * 64 + 4 * 64 * 64 + 64 * 48 * 2
-    assert held.compulsory == streamed.compulsory == held.dram
-
-
 def test_bytes_of_jobs_add_up():
     both = JobShape.concatenate([JOB, replace(JOB, emit_state=1, rows=3)])
     parts = [port_bytes(DEFAULT, JOB), port_bytes(DEFAULT, replace(JOB, emit_state=1, rows=3))]

@@ -12,7 +12,7 @@ from golden.masks import Mask
 from golden.plan import plan_jobs
 from golden.quantise import quantise
 from perf_model.estimate import estimate
-from perf_model.hardware import load_hardware
+from perf_model.hardware import Hardware, load_hardware
 from perf_model.settings import DATA
 from perf_model.workload import Workload, load_workload
 
