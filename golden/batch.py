@@ -13,7 +13,7 @@ from golden.config import PRESETS, CoreConfig
 from golden.errors import InputError
 from golden.fast import attend
 from golden.masks import Mask
-from golden.quantise import quantise
+from golden.quantise import quantise, shared_values
 from golden.threshold import Threshold
 
 
@@ -53,7 +53,7 @@ def _lengths(name: str, given: Sequence[int] | np.ndarray | None, batch: int, lo
 def attention(
     q: np.ndarray,
     k: np.ndarray,
-    v: np.ndarray,
+    v: np.ndarray | None,
     *,
     mask: Mask | None = None,
     threshold: Threshold | None = None,
@@ -65,6 +65,7 @@ def attention(
     q_scale: np.ndarray | float | None = None,
     k_scale: np.ndarray | float | None = None,
     v_scale: np.ndarray | float | None = None,
+    value_dim: int | None = None,
     config: CoreConfig | None = None,
     keep: bool = False,
     threads: int | None = None,
@@ -80,7 +81,8 @@ def attention(
         float16, float32, float64 or int8, shape (batch, query_heads, queries, head_dim), or without the first axis for
         one sequence. Query head h uses key and value head ``h // (query_heads // kv_heads)``.
     k, v : numpy.ndarray
-        Likewise, shapes (batch, kv_heads, keys, head_dim) and (batch, kv_heads, keys, value_dim).
+        Likewise, shapes (batch, kv_heads, keys, head_dim) and (batch, kv_heads, keys, value_dim). Without `v` the
+        values are the first elements of the keys once these are quantised.
     mask : Mask, optional
         By position; the queries of a sequence are at the last positions of its keys, see
         `golden.masks.query_positions`. Every query sees every key by default.
@@ -96,6 +98,8 @@ def attention(
         See `golden.quantise.quantise`.
     q_scale, k_scale, v_scale : numpy.ndarray or float, optional
         Scale of an int8 tensor, one number or shape (kv_heads,).
+    value_dim : int, optional
+        Elements of a value that is part of its key; all of the key's by default.
     config : CoreConfig, optional
         The core; the preset `default` if not given, with dimensions as large as the tensors need.
     keep : bool
@@ -114,26 +118,29 @@ def attention(
         If shapes, dtypes, lengths or values are not as described, a tensor holds NaN or infinity, or `config` can't
         hold a sequence.
     """
-    batches = [np.asarray(tensor) for tensor in (q, k, v)]
+    batches = [np.asarray(tensor) for tensor in (q, k, k if v is None else v)]
     if any(tensor.ndim not in (3, 4) or tensor.ndim != batches[0].ndim for tensor in batches):
         shapes = ", ".join(str(tensor.shape) for tensor in batches)
         raise InputError(f"q, k and v must have axes heads x length x dimension, or batch before these, not {shapes}")
     single = batches[0].ndim == 3
     if single:
         batches = [tensor[None] for tensor in batches]
-    q, k, v = batches
-    if not len(q) == len(k) == len(v) >= 1:
-        raise InputError(f"q, k and v must have the same number of sequences, not {len(q)}, {len(k)} and {len(v)}")
-    if k.shape[2] != v.shape[2]:
-        raise InputError(f"k and v must have the same length, not {k.shape[2]} and {v.shape[2]}")
+    q, k, values = batches
+    if not len(q) == len(k) == len(values) >= 1:
+        found = f"{len(q)}, {len(k)} and {len(values)}"
+        raise InputError(f"q, k and v must have the same number of sequences, not {found}")
+    if k.shape[2] != values.shape[2]:
+        raise InputError(f"k and v must have the same length, not {k.shape[2]} and {values.shape[2]}")
+    if v is None:
+        values = shared_values(k, value_dim)
     queries = _lengths("query_lengths", query_lengths, len(q), q.shape[2])
     keys = _lengths("key_lengths", key_lengths, len(k), k.shape[2])
-    core = config or core_for(q.shape[3], v.shape[3])
-    output = np.zeros((*q.shape[:3], v.shape[3]), dtype=np.float32)
+    core = config or core_for(q.shape[3], values.shape[3])
+    output = np.zeros((*q.shape[:3], values.shape[3]), dtype=np.float32)
     sequences = []
     for n in range(len(q)):
-        tensors = q[n, :, : queries[n]], k[n, :, : keys[n]], v[n, :, : keys[n]]
-        quantised = quantise(*tensors, softmax_scale, subtract_key_mean, q_scale, k_scale, v_scale)
+        tensors = q[n, :, : queries[n]], k[n, :, : keys[n]], None if v is None else values[n, :, : keys[n]]
+        quantised = quantise(*tensors, softmax_scale, subtract_key_mean, q_scale, k_scale, v_scale, value_dim)
         sequence = attend(quantised, core, mask, threshold, block_mask, keep=keep, threads=threads)
         output[n, :, : queries[n]] = sequence.real_output
         sequences.append(sequence)

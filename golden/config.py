@@ -40,6 +40,9 @@ class CoreConfig:
     key_timeout : int
         Cycles without a beat of k that the core is ready for, after which it gives a job up. From 16 to 2**24, or 0
         to wait forever.
+    shared_values : int
+        1 for a core that also takes jobs whose values are the first elements of their keys, and captures them as the
+        keys stream by; 0 for one that does not.
 
     Raises
     ------
@@ -57,6 +60,7 @@ class CoreConfig:
     score_slots: int = 32
     tag_bits: int = 16
     key_timeout: int = 1 << 20
+    shared_values: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -99,6 +103,7 @@ class CoreConfig:
                 "key_timeout",
                 f"0 or from 16 to {1 << 24}, not {self.key_timeout}",
             ),
+            (self.shared_values in (0, 1), "shared_values", f"0 or 1, not {self.shared_values}"),
         ]
         for holds, name, allowed in checks:
             if not holds:
@@ -133,6 +138,16 @@ class CoreConfig:
     def scalers(self) -> int:
         """Score multipliers of the core."""
         return self.rows // self.rows_per_scaler
+
+    @property
+    def capture_beats(self) -> int:
+        """Beats of keys that a core with shared values holds beside its value lanes, a power of two.
+
+        So many that keys never wait for room alone: one row comes while another is copied to the lanes, and from the
+        last key of a pack to its P V, while keys go on, no lane is free.
+        """
+        least = 2 * self.value_beats(self.max_value_dim) + self.lanes + self.rows_per_scaler + 28
+        return 1 << (least - 1).bit_length()
 
     def head_beats(self, head_dim: int) -> int:
         """Beats T of a query or key row of `head_dim` elements."""
@@ -189,10 +204,19 @@ PRESETS: dict[str, CoreConfig] = {
         output_lanes=8,
         score_slots=64,
     ),
+    # All query heads of latent attention share the keys: many rows, for each pass over them serves so many heads.
+    "latent": CoreConfig(
+        rows=32,
+        max_head_dim=576,
+        max_value_dim=512,
+        output_lanes=8,
+        rows_per_scaler=16,
+        shared_values=1,
+    ),
 }
 """Named configurations.
 
-`rows_per_scaler` costs no cycles from a head dimension of 16 (tiny), 32 (small, default) or 64 (wide) on.
+`rows_per_scaler` costs no cycles from a head dimension of 16 (tiny), 32 (small, default), 64 (wide) or 256 (latent) on.
 """
 
 

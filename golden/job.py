@@ -93,6 +93,8 @@ class Job:
         Where to start from; nothing seen by default.
     emit_state : bool
         Return the partial state rather than the normalised output.
+    shared : bool
+        The values are the first elements of the keys, and not fetched on their own.
     tag : int
         Travels with outputs and statistics.
 
@@ -112,6 +114,7 @@ class Job:
     mask: Mask = field(default_factory=Mask)
     state: PartialState | None = None
     emit_state: bool = False
+    shared: bool = False
     tag: int = 0
 
     def __post_init__(self) -> None:
@@ -128,6 +131,8 @@ class Job:
             raise InputError(f"a job needs at least one row, key and element, not {(rows, keys, head_dim, value_dim)}")
         if np.any(np.diff(self.indices) <= 0):
             raise InputError("key indices must rise")
+        if self.shared and not np.array_equal(self.value, self.key[:, :value_dim]):
+            raise InputError("a job can only share values that are the first elements of its keys")
         if self.state is not None and self.state.accumulator.shape != (rows, value_dim):
             shape = self.state.accumulator.shape
             raise InputError(f"a state for this job has accumulators of shape {(rows, value_dim)}, not {shape}")
@@ -170,6 +175,8 @@ class Job:
             raise InputError("key indices, row positions and tags can't be negative")
         if self.mask.kind == MaskKind.WINDOW and self.mask.window > config.max_keys:
             raise InputError(f"window is {self.mask.window}; this configuration holds at most {config.max_keys}")
+        if self.shared and not config.shared_values:
+            raise InputError("this configuration has no shared_values: a job's values must come on their own")
 
 
 @dataclass(frozen=True, eq=False)

@@ -132,6 +132,8 @@ def plan_jobs(
 ) -> list[PlannedJob]:
     """Cut a layer into jobs, as `Blocks` cuts rows. Keys that no row of a job may attend to are not streamed.
 
+    Jobs of a layer with shared values share them where the core can; on other cores they fetch them.
+
     Parameters
     ----------
     attention : QuantisedAttention
@@ -176,6 +178,7 @@ def plan_jobs(
                 scale=scale,
                 threshold=threshold,
                 mask=mask,
+                shared=attention.shared and bool(config.shared_values),
                 tag=(first_tag + len(plan)) % (1 << config.tag_bits),
             )
             job.check(config)

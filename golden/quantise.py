@@ -59,6 +59,8 @@ class QuantisedAttention:
         Real value of one unit of each tensor, float64, shape (kv_heads,), above 0.
     softmax_scale : float
         Factor from a real score ``q . k`` to the exponent of e.
+    shared : bool
+        The values are the first `value_dim` elements of the keys, under the keys' scale.
     row_positions : numpy.ndarray, optional
         Position of every query for the mask, int64, shape (queries,); `golden.masks.query_positions` by default.
     key_indices : numpy.ndarray, optional
@@ -77,6 +79,7 @@ class QuantisedAttention:
     key_scale: np.ndarray
     value_scale: np.ndarray
     softmax_scale: float
+    shared: bool = False
     row_positions: np.ndarray | None = None
     key_indices: np.ndarray | None = None
 
@@ -98,6 +101,11 @@ class QuantisedAttention:
                 raise InputError(f"{name} needs one scale per kv head, shape {(self.kv_heads,)}, not {scale.shape}")
             if not np.all(np.isfinite(scale) & (scale > 0)):
                 raise InputError(f"the scales of {name} must be finite and above 0")
+        if self.shared and not (
+            np.array_equal(self.value, self.key[:, :, : self.value_dim])
+            and np.array_equal(self.value_scale, self.key_scale)
+        ):
+            raise InputError("shared values must be the first elements of the keys, under their scale")
         for kv_head in range(self.kv_heads):
             self.score_scale(kv_head)
 
@@ -210,15 +218,31 @@ def _quantise_tensor(
     return quantised, scale
 
 
+def shared_values(k: np.ndarray, value_dim: int | None) -> np.ndarray:
+    """Return the first `value_dim` elements of keys, all if it is None, as their values.
+
+    Raises
+    ------
+    InputError
+        If keys do not have so many elements.
+    """
+    if value_dim is None:
+        return k
+    if not 1 <= value_dim <= k.shape[-1]:
+        raise InputError(f"value_dim must be from 1 to the {k.shape[-1]} elements of a key, not {value_dim}")
+    return k[..., :value_dim]
+
+
 def quantise(
     q: np.ndarray,
     k: np.ndarray,
-    v: np.ndarray,
+    v: np.ndarray | None,
     softmax_scale: float | None = None,
     subtract_key_mean: bool = False,
     q_scale: np.ndarray | float | None = None,
     k_scale: np.ndarray | float | None = None,
     v_scale: np.ndarray | float | None = None,
+    value_dim: int | None = None,
 ) -> QuantisedAttention:
     """Quantise attention tensors to symmetric int8, one scale per head.
 
@@ -230,7 +254,8 @@ def quantise(
     q : numpy.ndarray
         float16, float32, float64 or int8, shape (query_heads, queries, head_dim). Query heads of a group share a scale.
     k, v : numpy.ndarray
-        Likewise, shapes (kv_heads, keys, head_dim) and (kv_heads, keys, value_dim).
+        Likewise, shapes (kv_heads, keys, head_dim) and (kv_heads, keys, value_dim). Without `v` the values are shared:
+        the first elements of the keys once these are quantised.
     softmax_scale : float, optional
         Factor from ``q . k`` to the exponent of e, above 0; ``1 / sqrt(head_dim)`` by default.
     subtract_key_mean : bool
@@ -238,6 +263,8 @@ def quantise(
         no softmax sees, and leaves a smaller range to quantise (smoothing of K in SageAttention, arXiv 2410.02367).
     q_scale, k_scale, v_scale : numpy.ndarray or float, optional
         Scale of an int8 tensor, one number or shape (kv_heads,); `INT8_SCALE` by default.
+    value_dim : int, optional
+        Elements of a shared value, at most those of a key; all by default.
 
     Returns
     -------
@@ -247,10 +274,18 @@ def quantise(
     ------
     InputError
         If a tensor has the wrong shape or dtype or holds NaN or infinity, if a scale is out of range or given for a
-        float tensor, or if the mean of an int8 `k` should be subtracted.
+        float tensor, if the mean of an int8 `k` or of shared values should be subtracted, or if `value_dim` is out of
+        range or given beside `v`.
     """
-    q, k, v = _as_tensor("q", q), _as_tensor("k", k), _as_tensor("v", v)
-    _check_shapes(q, k, v)
+    q, k = _as_tensor("q", q), _as_tensor("k", k)
+    v = None if v is None else _as_tensor("v", v)
+    _check_shapes(q, k, k if v is None else v)
+    if v is not None and value_dim is not None:
+        raise InputError("value_dim says how much of k the values are, so it can't be given beside v")
+    if v is None and v_scale is not None:
+        raise InputError("a scale was given for v, but the values are part of k and have its scale")
+    if v is None and subtract_key_mean:
+        raise InputError("the mean over keys can't be subtracted from keys that are values too")
     key_mean: np.ndarray | float = 0.0
     if subtract_key_mean:
         if k.dtype == np.int8:
@@ -259,8 +294,11 @@ def quantise(
     kv_heads = len(k)
     query, query_scale = _quantise_tensor("q", q, kv_heads, q_scale)
     key, key_scale = _quantise_tensor("k", k, kv_heads, k_scale, key_mean)
-    value, value_scale = _quantise_tensor("v", v, kv_heads, v_scale)
+    if v is None:
+        value, value_scale = np.ascontiguousarray(shared_values(key, value_dim)), key_scale
+    else:
+        value, value_scale = _quantise_tensor("v", v, kv_heads, v_scale)
     scale = 1 / math.sqrt(q.shape[2]) if softmax_scale is None else float(softmax_scale)
     if not (math.isfinite(scale) and scale > 0):
         raise InputError(f"softmax_scale must be finite and above 0, not {scale:g}")
-    return QuantisedAttention(query, key, value, query_scale, key_scale, value_scale, scale)
+    return QuantisedAttention(query, key, value, query_scale, key_scale, value_scale, scale, v is None)

@@ -155,6 +155,11 @@ def _modelled(workload: Workload, hardware: Hardware, method: str, uses: Sequenc
     )
 
 
+def _fetching(hardware: Hardware) -> Hardware:
+    """Return the hardware with whole blocks on each core, and cores that fetch all values."""
+    return replace(hardware, core=replace(hardware.core, shared_values=0), partition="whole")
+
+
 def unfused(workload: Workload, hardware: Hardware) -> Estimate:
     """Estimate attention in three phases, whose scores and probabilities go to the DRAM and come back.
 
@@ -163,7 +168,7 @@ def unfused(workload: Workload, hardware: Hardware) -> Estimate:
     Phases follow one another. This is the usual baseline, that of FuseMax (arXiv 2406.10491) for instance, but for the
     softmax: it reads a row once, as if each row's maximum had been found on the way out.
     """
-    hardware = replace(hardware, partition="whole")
+    hardware = _fetching(hardware)
     run = schedule(workload, hardware)
     uses = [_unfused_use(stream, workload, hardware) for stream in run.streams]
     return _modelled(workload, hardware, "unfused", uses, run)
@@ -178,7 +183,7 @@ def flat(workload: Workload, hardware: Hardware) -> Estimate:
     for each row and key, in place of which come the probabilities; what does not fit is spilled to the DRAM, written
     and read twice. The rest of it holds K and V under the same rule as the core's.
     """
-    hardware = replace(hardware, partition="whole")
+    hardware = _fetching(hardware)
     run = schedule(workload, hardware)
     uses = [_flat_use(stream, workload, hardware) for stream in run.streams]
     return _modelled(workload, hardware, "FLAT, by rows", uses, run)

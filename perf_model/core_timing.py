@@ -38,6 +38,8 @@ CORE = _integers(
     "lanes",
     "score_slots",
     "rows_per_scaler",
+    # Beats of keys with shared values that are held until their verdict, and survivors' until they are values.
+    "capture_beats",
     # Of v_req: ends of jobs that may be pending. Packs of values; beats in the output FIFO.
     *("ends", "value_packs", "output_fifo"),
     # Latencies: job to q; key beat to verdict, to its rows' release; verdict to exponentials, and through them; through
@@ -47,8 +49,8 @@ CORE = _integers(
 
 JOB = _integers(
     "keys",
-    # Beats of a key and of a value row; elements of a value row.
-    *("head_beats", "value_beats", "value_dim"),
+    # Beats of a key and of a value row; elements of a value row; whether the values are shared with the keys.
+    *("head_beats", "value_beats", "value_dim", "shared"),
     # Beats on q, state and o; from the read of a beat of o to its entry in the FIFO.
     *("query_beats", "state_beats", "output_beats", "output_latency"),
 )
@@ -59,7 +61,11 @@ MEMORY = np.dtype(
     + [("prices", np.int64, (len(CHANNEL_ORDER),))]
 )
 
-_RINGS = _integers("judged", "closed", "count", "last", "requested", "kind", "due", "beats", "pushed")
+_RINGS = _integers(
+    *("judged", "closed", "count", "last", "requested", "kind", "due", "beats", "pushed"),
+    # Of survivors in the key capture: the beats captured before theirs, and theirs.
+    *("place", "place_beats"),
+)
 _RING = 2048
 """Entries of a ring: a power of two that holds more than any queue of the largest core."""
 
@@ -82,6 +88,11 @@ _REGISTERS = np.dtype(
             *("closed", "taken", "exponentials_free", "exponentials_took", "probabilities"),
             # Value lanes: job; packs filled; rows and beats of the one being filled; packs that are full.
             *("lane_job", "filled", "rows", "beat", "full"),
+            # Key capture: beats that were given a place, were judged, and have left; the verdict of the cycle before:
+            # the beats that it is on, and whether they are kept; survivors noted, and gone; beats read of the oldest;
+            # whether the value lanes are offered one.
+            *("captured", "capture_judged", "capture_left", "verdict_beats", "verdict_keep"),
+            *("noted", "gone", "capture_beat", "capture_offers"),
             # Requests written and taken; job of the next; rows asked for, come to the channel, moved by it.
             *("requested", "answered", "request_job", "asked", "due", "moved"),
             # Channel: savings; beats moved of the row after those.
@@ -194,7 +205,8 @@ def _use_array(s: Any, core: Any, jobs: Records, rings: Records, t: int, output_
         return WAIT_OUTPUT if output_waiting else WAIT_QUERY
     job = jobs[s.key_job]
     row_end = s.word == job.head_beats - 1
-    if (s.word or s.slots) and s.ends < core.ends and (not row_end or s.scaler_free <= t):
+    full = job.shared and s.captured - s.capture_left + job.value_beats > core.capture_beats
+    if (s.word or (s.slots and not full)) and s.ends < core.ends and (not row_end or s.scaler_free <= t):
         if not s.offered[_K]:
             return WAIT_KEY
         s.offered[_K] -= 1
@@ -203,6 +215,7 @@ def _use_array(s: Any, core: Any, jobs: Records, rings: Records, t: int, output_
         if row_end:
             rings[s.entered & _SLOT].judged = t + core.verdict
             s.entered += 1
+            s.captured += job.value_beats * job.shared
             s.scaler_free = t + core.rows_per_scaler
             s.word = 0
             s.key += 1
@@ -224,15 +237,19 @@ def _judge_key(s: Any, core: Any, jobs: Records, survivors: npt.NDArray[np.bool_
     keep = survivors[s.judged]
     s.judged += 1
     s.judged_keys += 1
-    last = s.judged_keys == jobs[s.judging].keys
+    job = jobs[s.judging]
+    last = s.judged_keys == job.keys
     if keep:
         s.held += 1
     else:
         s.slots += 1
-    if keep or last:
+    if job.shared:
+        s.verdict_beats, s.verdict_keep = job.value_beats, keep
+    wanted = keep and not job.shared
+    if wanted or last:
         request = rings[s.requested & _SLOT]
         request.requested = t
-        request.kind = _WANTED * keep + _END * last
+        request.kind = _WANTED * wanted + _END * last
         s.requested += 1
     if s.held == core.lanes or last:
         pack = rings[s.closed & _SLOT]
@@ -268,13 +285,39 @@ def _fill_lanes(s: Any, core: Any, jobs: Records, rings: Records, t: int) -> boo
         s.lane_job += pack.last
         s.filled += 1
         return bool(pack.count)
-    if s.offered[_V] and s.full < core.value_packs and s.rows < core.lanes:
-        s.offered[_V] -= 1
+    shared = s.lane_job < len(jobs) and jobs[s.lane_job].shared
+    offered = s.capture_offers if shared else s.offered[_V]
+    if offered and s.full < core.value_packs and s.rows < core.lanes:
+        if shared:
+            s.capture_offers = 0
+        else:
+            s.offered[_V] -= 1
         s.beat += 1
         if s.beat == jobs[s.lane_job].value_beats:
             s.beat = 0
             s.rows += 1
     return False
+
+
+@compiled
+def _pass_captured(s: Any, rings: Records) -> None:
+    """Step the key capture: the oldest survivor's next beat goes to the value lanes; a verdict is noted."""
+    s.capture_left = s.capture_judged
+    if s.gone < s.noted:
+        survivor = rings[s.gone & _SLOT]
+        if not s.capture_offers:
+            s.capture_offers = 1
+            s.capture_beat += 1
+        s.capture_left = survivor.place + s.capture_beat
+        if s.capture_beat == survivor.place_beats:
+            s.capture_beat = 0
+            s.gone += 1
+    if s.verdict_keep:
+        noted = rings[s.noted & _SLOT]
+        noted.place, noted.place_beats = s.capture_judged, s.verdict_beats
+        s.noted += 1
+    s.capture_judged += s.verdict_beats
+    s.verdict_beats = s.verdict_keep = 0
 
 
 @compiled
@@ -365,6 +408,7 @@ def run(
             uses[s.writing, use] += 1
         s.full += completed - s.released
         s.released = 0
+        _pass_captured(s, rings)
         _load_job(s, core, jobs, t)
         _judge_key(s, core, jobs, survivors, rings, t)
         _take_pack(s, core, rings, t)

@@ -71,6 +71,8 @@ class JobShape:
         Keys after the one that closed the last-but-one pack, or all if there is none; 0 stands for evenly spread.
     from_state, emit_state : int or numpy.ndarray
         Whether the job starts from a partial state, and returns one.
+    shared : int or numpy.ndarray
+        Whether the values are the first elements of the keys, and captured from them.
     """
 
     rows: IntLike
@@ -82,6 +84,7 @@ class JobShape:
     last_keys: IntLike = 0
     from_state: IntLike = 0
     emit_state: IntLike = 0
+    shared: IntLike = 0
 
     @classmethod
     def of_job(cls, job: Job, survivors: npt.NDArray[np.bool_], lanes: int) -> JobShape:
@@ -109,6 +112,7 @@ class JobShape:
             last_keys=last_keys,
             from_state=int(job.state is not None),
             emit_state=int(job.emit_state),
+            shared=int(job.shared),
         )
 
     @classmethod

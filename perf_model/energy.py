@@ -154,7 +154,8 @@ def memory_uses(core: CoreConfig, jobs: JobShape) -> dict[str, MemoryUse]:
     """Return the accesses of the core's own memories, all jobs of the arrays together.
 
     Queries are written once and every row's beat is read in each beat of Q K. The scores of a survivor are written and
-    read once. Values are written once and read once a word. In each beat of P V every row reads a word of
+    read once. Values are written once and read once a word; where they are shared, those of all keys are written and
+    those of survivors read in the key capture before. In each beat of P V every row reads a word of
     `output_lanes` accumulators and writes one of them; a word is read for each beat of output.
     """
     cost = job_cost(core, jobs)
@@ -172,6 +173,10 @@ def memory_uses(core: CoreConfig, jobs: JobShape) -> dict[str, MemoryUse]:
         "values": (
             (jobs.survivors + cost.packs * core.lanes) * value_beats * beat,
             2 * core.value_beats(core.max_value_dim) * beat / 8,
+        ),
+        "captured": (
+            (jobs.keys + jobs.survivors) * value_beats * beat * jobs.shared,
+            core.capture_beats * beat / 8,
         ),
         "accumulators": (
             cost.pv * core.rows * (accumulators + core.accumulator_bits) + output_reads * accumulators,

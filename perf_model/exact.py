@@ -115,6 +115,7 @@ class JobList:
         table = np.empty(np.size(shape.keys), dtype=JOB)
         table["keys"] = shape.keys
         table["value_dim"] = shape.value_dim
+        table["shared"] = shape.shared
         table["head_beats"] = latency.ceil_div(shape.head_dim, core.lanes)
         table["value_beats"] = latency.ceil_div(shape.value_dim, core.lanes)
         for field, port in (("query_beats", "q"), ("state_beats", "state"), ("output_beats", "o")):
@@ -181,6 +182,7 @@ def _core_record(core: CoreConfig) -> Records:
         lanes=core.lanes,
         score_slots=core.score_slots,
         rows_per_scaler=core.rows_per_scaler,
+        capture_beats=core.capture_beats,
         ends=latency.ENDS_PENDING_MAX,
         value_packs=latency.VALUE_PACKS,
         output_fifo=latency.OUTPUT_FIFO_DEPTH,

@@ -81,17 +81,18 @@ def key_value_fetches(core: CoreConfig, workload: Workload, stream: JobStream, s
     tuple of int
         Bytes of K: of each job's keys that the scratchpad does not hold. Bytes of V: of all survivors that jobs ask
         for, but at most one value a fetch of its key, since the two stay for as long. Values that are part of their
-        keys come with these if the scratchpad has room for the keys whose fate is open; if not, those of survivors
-        that the scratchpad does not hold come again.
+        keys come with these if the core captures them, or if the scratchpad has room for the keys whose fate is open;
+        if not, those of survivors that the scratchpad does not hold come again.
     """
+    captured = workload.captured(core)
     row = KeyBytes.of(core, workload)
     keys, survivors = (np.asarray(column) for column in (stream.jobs.keys, stream.jobs.survivors))
-    waiting = core.score_slots + VALUE_PACKS * core.lanes if workload.shared_values else 0
+    waiting = core.score_slots + VALUE_PACKS * core.lanes if workload.shared_values and not captured else 0
     capacity = scratchpad // row.both
     fetched = stream.fetched(max(0, capacity - waiting))
     if not workload.shared_values:
         values = min(int(survivors.sum()), int(fetched.sum()))
-    elif capacity >= waiting:
+    elif captured or capacity >= waiting:
         values = 0
     else:
         values = int((survivors * np.maximum(0, keys - capacity) // keys).sum())

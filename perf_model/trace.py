@@ -86,6 +86,7 @@ def workload_of(name: str, attention: QuantisedAttention, mask: Mask) -> Workloa
         chunk=None if same or attention.queries == 1 else attention.queries,
         causal=bool(mask.kind),
         window=mask.window or None,
+        shared_values=attention.shared,
     )
 
 
@@ -177,6 +178,7 @@ def masked_trace(workload: Workload, hardware: Hardware, block_mask: BlockMask, 
                     head_dim=workload.head_dim,
                     value_dim=workload.values,
                     survivors=int(fate.sum()),
+                    shared=workload.captured(core),
                 )
                 jobs.append(TracedJob(shape, Head(sequence, kv_head, block), part[kv_head], fate))
     return Trace(workload, jobs)

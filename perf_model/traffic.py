@@ -34,7 +34,8 @@ def port_transfers(core: CoreConfig, job: JobShape) -> dict[str, Any]:
     Returns
     -------
     dict of str to int or numpy.ndarray
-        Transfers by name of the port. On v_req, a job's end takes a transfer of its own if its last key is dropped.
+        Transfers by name of the port. On v_req, a job's end takes a transfer of its own if its last key is dropped, or
+        if its values are shared with its keys: then there is no other, and none on v.
     """
     head_beats, value_beats = ceil_div(job.head_dim, core.lanes), ceil_div(job.value_dim, core.lanes)
     output_beats = ceil_div(job.value_dim, core.output_lanes)
@@ -43,8 +44,8 @@ def port_transfers(core: CoreConfig, job: JobShape) -> dict[str, Any]:
         "q": job.rows * head_beats,
         "state": state * job.from_state,
         "k": job.keys * head_beats,
-        "v_req": job.survivors + 1 - job.last_survives,
-        "v": job.survivors * value_beats,
+        "v_req": np.where(job.shared, 1, job.survivors + 1 - job.last_survives),
+        "v": job.survivors * value_beats * (1 - np.asarray(job.shared)),
         "o": np.where(job.emit_state, state, job.rows * output_beats),
     }
 

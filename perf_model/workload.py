@@ -69,7 +69,8 @@ class Workload:
         Queries of a sequence, at its last positions, in place of the phase's: a chunk of a prefill, or tokens of
         speculative decoding.
     shared_values : bool
-        Whether a value is the first elements of its key, and so not in memory a second time: latent attention.
+        Whether a value is the first elements of its key, and so not in memory a second time: latent attention. A core
+        that can then captures it from there.
 
     Raises
     ------
@@ -215,7 +216,12 @@ class Workload:
             head_dim=self.head_dim,
             value_dim=self.values,
             survivors=_spread_survivors(keys, survival, core.lanes),
+            shared=self.captured(core),
         )
+
+    def captured(self, core: CoreConfig) -> int:
+        """Return 1 if `core` captures the values from their keys, 0 if it fetches them."""
+        return int(self.shared_values and core.shared_values)
 
 
 def _spread_survivors(keys: Ints, rate: float, lanes: int) -> Ints:

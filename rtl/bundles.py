@@ -19,7 +19,8 @@ def context_layout(config: CoreConfig) -> data.StructLayout:
     """Return the layout of a job's context: its fields as the loader checked them, kept until its statistics are taken.
 
     Fields called last count from 0: the last beat of a key row or a value row, the last element of an output row, its
-    last word of `output_lanes` elements, the last row, the last key.
+    last word of `output_lanes` elements, the last row, the last key. `shared`, that the values are captured from the
+    keys, is only set of a good job.
     """
     return data.StructLayout(
         {
@@ -38,6 +39,7 @@ def context_layout(config: CoreConfig) -> data.StructLayout:
             "window": config.count_bits,
             "from_state": 1,
             "emit_state": 1,
+            "shared": 1,
             "tag": config.tag_bits,
         }
     )

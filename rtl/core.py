@@ -7,10 +7,11 @@ from amaranth.lib.wiring import In, Out
 
 from golden.config import CoreConfig
 from rtl import interfaces
-from rtl.bundles import delayed
+from rtl.bundles import by_context, delayed
 from rtl.dot_array import DotArray, tree_stages
 from rtl.exponential import Exponentials
 from rtl.job_loader import JobLoader
+from rtl.key_capture import KeyCapture
 from rtl.output_accumulator import OutputAccumulator
 from rtl.output_writer import OutputWriter
 from rtl.pack_buffer import PackBuffer
@@ -61,7 +62,7 @@ class LeanAttentionCore(wiring.Component):
     k : In
         The job's key rows in rising order of their index; `last` on the last beat of the last key.
     v_req : Out
-        Keys whose values are wanted, as soon as they are known.
+        Keys whose values are wanted, as soon as they are known; of a job with shared values only its end.
     v : In
         Value rows in the order requested, each in ``ceil(value_dim / lanes)`` beats.
     o : Out
@@ -115,7 +116,9 @@ class LeanAttentionCore(wiring.Component):
         self._connect_array(m, scheduler, queries, exponentials, values, array)
         self._connect_scores(m, scheduler, loader, array, scaler, mask, queries, threshold)
         self._connect_packs(m, scheduler, threshold, packs, exponentials, values)
-        self._connect_requests(m, scheduler, threshold)
+        self._connect_requests(m, loader, scheduler, threshold)
+        if config.shared_values:
+            self._connect_capture(m, loader, scheduler, threshold, values)
         m.d.comb += [
             threshold.start_maxima.eq(packs.maxima),
             accumulator.beat.eq(scheduler.value_beat),
@@ -207,8 +210,25 @@ class LeanAttentionCore(wiring.Component):
             scheduler.values_ready.eq(values.full),
         ]
 
-    def _connect_requests(self, m, scheduler, threshold):
-        """Ask for a value the moment its key survives.
+    def _connect_capture(self, m, loader, scheduler, threshold, values):
+        """Take the values of jobs that share them from their keys."""
+        m.submodules.capture = capture = KeyCapture(self.config)
+        wiring.connect(m, capture.rows, values.captured)
+        m.d.comb += [
+            capture.contexts.eq(loader.contexts),
+            capture.key_beat.eq(scheduler.key_beat),
+            capture.key_ctx.eq(scheduler.key_ctx),
+            capture.key_word.eq(scheduler.key_word),
+            capture.key_last.eq(scheduler.key_last),
+            capture.data.eq(self.k.payload.data),
+            capture.valid.eq(threshold.verdict_valid),
+            capture.keep.eq(threshold.verdict.keep),
+            capture.ctx.eq(threshold.verdict.column.ctx),
+            scheduler.capture_full.eq(capture.full),
+        ]
+
+    def _connect_requests(self, m, loader, scheduler, threshold):
+        """Ask for a value the moment its key survives, unless the key was captured.
 
         The FIFO holds every key that can be waiting for its value (in score slots, in exponentials) and the ends of
         jobs.
@@ -220,9 +240,9 @@ class LeanAttentionCore(wiring.Component):
         verdict = threshold.verdict
         m.d.comb += [
             request.index.eq(verdict.column.index),
-            request.wanted.eq(verdict.keep),
+            request.wanted.eq(verdict.keep & ~by_context(loader.contexts, verdict.column.ctx, "shared")),
             request.last.eq(verdict.column.last),
-            requests.w_en.eq(threshold.verdict_valid & (verdict.keep | verdict.column.last)),
+            requests.w_en.eq(threshold.verdict_valid & (request.wanted | request.last)),
             requests.w_data.eq(request),
             self.v_req.valid.eq(requests.r_rdy),
             self.v_req.payload.eq(requests.r_data),

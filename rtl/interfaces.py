@@ -32,11 +32,12 @@ class Status(enum.IntEnum):
     KEYS = 4
     MASK = 5
     TAU = 6
-    QUERY_LENGTH = 7
-    STATE_LENGTH = 8
-    KEY_EARLY = 9
-    KEY_LATE = 10
-    KEY_TIMEOUT = 11
+    SHARED = 7
+    QUERY_LENGTH = 8
+    STATE_LENGTH = 9
+    KEY_EARLY = 10
+    KEY_LATE = 11
+    KEY_TIMEOUT = 12
 
 
 class ArrayUse(enum.IntEnum):
@@ -83,6 +84,7 @@ def job_layout(config: CoreConfig) -> data.StructLayout:
             "window": 24,
             "from_state": 1,
             "emit_state": 1,
+            "shared": 1,
             "tag": config.tag_bits,
         }
     )
@@ -111,7 +113,7 @@ def value_request_layout(config: CoreConfig) -> data.StructLayout:
     """Payload of the v_req port.
 
     A transfer with `wanted` asks for the value row of key `index`. The transfer of a job's last key has `last`, and
-    comes whether that key is wanted or not.
+    comes whether that key is wanted or not. Nothing is wanted for a job whose values are shared with its keys.
     """
     return data.StructLayout({"index": config.position_bits, "wanted": 1, "last": 1})
 

@@ -172,13 +172,15 @@ class JobLoader(wiring.Component):
         config = self.config
         unknown_mask = job.mask > MaskKind.WINDOW
         empty_window = (job.mask == MaskKind.WINDOW) & (job.window == 0)
+        beyond_key = job.shared & (job.value_dim > job.head_dim) if config.shared_values else Const(0)
         return [
             (Status.HEAD_DIM, (job.head_dim == 0) | (job.head_dim > config.max_head_dim)),
-            (Status.VALUE_DIM, (job.value_dim == 0) | (job.value_dim > config.max_value_dim)),
+            (Status.VALUE_DIM, (job.value_dim == 0) | (job.value_dim > config.max_value_dim) | beyond_key),
             (Status.ROWS, (job.rows == 0) | (job.rows > config.rows)),
             (Status.KEYS, (job.keys == 0) | (job.keys > config.max_keys)),
             (Status.MASK, unknown_mask | empty_window),
             (Status.TAU, job.tau < formats.TAU_MIN),
+            (Status.SHARED, Const(0) if config.shared_values else job.shared),
         ]
 
     def _context_fields(self, context, job, status, last_beat, last_row):
@@ -201,6 +203,8 @@ class JobLoader(wiring.Component):
             context.window.eq(Mux(job.window > config.max_keys, config.max_keys, job.window)),
             context.from_state.eq(job.from_state),
             context.emit_state.eq(job.emit_state),
+            # A constant without the option, so that what depends on it takes no area.
+            context.shared.eq(job.shared & (status == Status.OK) if config.shared_values else 0),
             context.tag.eq(job.tag),
         ]
 

@@ -17,9 +17,10 @@ class Scheduler(wiring.Component):
     """Issues at most one beat a cycle to the array.
 
     P V goes first: once a pack's probabilities and values are complete, its beats run without a gap, one for each
-    element of the value dimension. Otherwise the next beat of k is taken, if its key is sure of a score slot. A job's
-    first key follows the last key of the job before in the next cycle. Nothing but `k.ready`, which never depends on
-    `k.valid`, and the beats of this cycle are combinational.
+    element of the value dimension. Otherwise the next beat of k is taken, if its key is sure of a score slot, and of
+    room in the key capture if its job shares its values. A job's first key follows the last key of the job before in
+    the next cycle. Nothing but `k.ready`, which never depends on `k.valid`, and the beats of this cycle are
+    combinational.
 
     Parameters
     ----------
@@ -40,6 +41,8 @@ class Scheduler(wiring.Component):
         The key, at its last beat.
     key_early, key_late, key_timeout : Out
         For each context, a pulse: its keys ended too early, did not end, stopped coming.
+    capture_full : In
+        A key of a job with shared values may not begin.
     slot_returned : In
         Slots given back in this cycle: by a dropped key, by the exponentials.
     end_taken : In
@@ -74,6 +77,7 @@ class Scheduler(wiring.Component):
                 "key_early": Out(CONTEXTS),
                 "key_late": Out(CONTEXTS),
                 "key_timeout": Out(CONTEXTS),
+                "capture_full": In(1),
                 "slot_returned": In(2),
                 "end_taken": In(1),
                 "pack_ready": In(1),
@@ -135,8 +139,9 @@ class Scheduler(wiring.Component):
         row_end = word == by_context(self.contexts, ctx, "last_head_beat")
         active = ready.bit_select(ctx, 1) & ~discard
         clear_ahead = Signal()
+        room = (slots != 0) & ~self.capture_full
         m.d.comb += clear_ahead.eq(
-            ((word != 0) | (slots != 0)) & (ends_pending != ENDS_PENDING_MAX) & (~row_end | (spacing == 0))
+            ((word != 0) | room) & (ends_pending != ENDS_PENDING_MAX) & (~row_end | (spacing == 0))
         )
         permitted = active & clear_ahead & ~values_first
         expired = self._watch_keys(m, discard | permitted)

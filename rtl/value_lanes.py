@@ -1,6 +1,6 @@
 """Value rows of two packs: lane c holds the row of a pack's c-th key and hands it out a byte a cycle."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
@@ -18,8 +18,9 @@ BUFFERS = 2
 class ValueLanes(wiring.Component):
     """Collects value rows in the order they were requested, one pack a buffer.
 
-    Takes a beat every cycle while a buffer is free, less one cycle a pack. A pack is full 2 cycles after its last beat,
-    or 3 after it was closed if that is later. The bytes of a read appear one cycle later.
+    Rows of jobs that share their values come from the key capture, if the core has one, the others from v. Takes a beat
+    every cycle while a buffer is free, less one cycle a pack. A pack is full 2 cycles after its last beat, or 3 after
+    it was closed if that is later. The bytes of a read appear one cycle later.
 
     Parameters
     ----------
@@ -30,8 +31,10 @@ class ValueLanes(wiring.Component):
     -------
     v : In
         Value rows.
+    captured : In
+        Those of keys that were captured. Only in a core with shared values.
     contexts : In
-        Beats of a value row in both contexts.
+        Beats of a value row in both contexts, and where they come from.
     expect, expect_count, expect_last : In
         A pack of so many keys was closed, perhaps empty; it ends its job.
     full : Out
@@ -48,9 +51,11 @@ class ValueLanes(wiring.Component):
 
     def __init__(self, config: CoreConfig):
         self.config = config
+        captured = {"captured": In(stream.Signature(value_layout(config)))} if config.shared_values else {}
         super().__init__(
             {
                 "v": In(stream.Signature(value_layout(config))),
+                **captured,
                 "contexts": In(contexts_layout(config)),
                 "expect": In(1),
                 "expect_count": In(range(config.lanes + 1)),
@@ -81,14 +86,29 @@ class ValueLanes(wiring.Component):
         count = expected.r_data[:-1]
         last = expected.r_data[-1]
         complete = Signal()
+        room = Signal()
         accept = Signal()
+        # Which stream the rows come from is as settled as the beats of a row are: both are of the job being filled.
+        shared = by_context(self.contexts, ctx, "shared") if config.shared_values else Const(0)
+        row_beat = Signal(config.lanes * formats.DATA_BITS)
+        m.d.comb += [
+            row_beat.eq(self.v.payload),
+            accept.eq(self.v.valid & self.v.ready),
+            self.v.ready.eq(room & ~shared),
+        ]
+        if config.shared_values:
+            m.d.comb += self.captured.ready.eq(room & shared)
+            with m.If(shared):
+                m.d.comb += [
+                    row_beat.eq(self.captured.payload),
+                    accept.eq(self.captured.valid & self.captured.ready),
+                ]
         m.d.comb += [
             expected.w_en.eq(self.expect),
             expected.w_data.eq(Cat(self.expect_count, self.expect_last)),
             complete.eq(expected.r_rdy & (rows == count)),
             expected.r_en.eq(complete),
-            self.v.ready.eq(~full.bit_select(filling, 1) & ~complete & (rows != config.lanes)),
-            accept.eq(self.v.valid & self.v.ready),
+            room.eq(~full.bit_select(filling, 1) & ~complete & (rows != config.lanes)),
             self.full.eq(full.bit_select(draining, 1)),
         ]
         with m.If(complete):
@@ -111,7 +131,7 @@ class ValueLanes(wiring.Component):
             m.d.comb += [
                 write.en.eq(accept & (rows == c)),
                 write.addr.eq(Cat(beat, filling)),
-                write.data.eq(self.v.payload.data.as_value()),
+                write.data.eq(row_beat),
                 read.en.eq(self.fetch),
                 read.addr.eq(Cat(self.word, draining)),
                 self.elements[c].eq(read.data.word_select(byte, formats.DATA_BITS)),

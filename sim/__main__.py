@@ -91,7 +91,7 @@ def _add_input(command: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help=".npz file with arrays q, k and v: heads x length x dimension, float or int8",
+        help=".npz file with arrays q, k and v (or the number value_dim): heads x length x dimension, float or int8",
     )
     add_mask_options(command)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from golden import formats
@@ -63,10 +65,13 @@ def run_benchmarks(config: CoreConfig) -> None:
     """Run all benchmarks on `config` and print what they measured; data is random, stated with each figure."""
     whole, short = _prefill_jobs(config, 512, 512), _prefill_jobs(config, 512, 64)
     decodes = {
-        (rows, tau): _decode_jobs(config, rows, Threshold.of(tau))
+        (rows, tau, False): _decode_jobs(config, rows, Threshold.of(tau))
         for rows in sorted({1, min(8, config.rows)})
         for tau in (None, DECODE_TAU)
     }
+    if config.shared_values:
+        for (rows, tau, _), jobs in list(decodes.items()):
+            decodes[rows, tau, True] = [replace(job, value=job.key, shared=True) for job in jobs]
     lists = [whole, short, *decodes.values()]
     batches = [batch_of(config, jobs, f"benchmark {n}") for n, jobs in enumerate(lists)]
     recordings = simulate(config, batches)
@@ -82,9 +87,13 @@ def run_benchmarks(config: CoreConfig) -> None:
     print("Prefill, 512 queries, 64 keys a block, steady state:")
     print(f"  utilisation {_steady_utilisation(config, recordings[1]):.2%}")
     print(f"Decode, {DECODE_KEYS} keys a step, {DECODE_JOBS} steps of different keys:")
-    for n, (rows, tau) in enumerate(decodes, start=2):
+    for n, (rows, tau, shared) in enumerate(decodes, start=2):
         kept = sum(int(result.survivors.sum()) for result in results[n]) / (DECODE_JOBS * DECODE_KEYS)
         share = recordings[n].traffic["k"].transfers / measured[n].cycles
         dropping = "nothing dropped" if tau is None else f"tau {tau:g}"
-        cycles = measured[n].cycles
-        print(f"  {rows} rows in use, {dropping}: {kept:.1%} survive, K port busy {share:.1%} of {cycles} cycles")
+        cycles, moved = measured[n].cycles, sum(measured[n].bytes.values())
+        values = f", values shared, {measured[n].bytes['v']} bytes of v" if shared else ""
+        print(
+            f"  {rows} rows in use, {dropping}{values}: {kept:.1%} survive, "
+            f"K port busy {share:.1%} of {cycles} cycles, {moved} bytes on all ports"
+        )

@@ -35,6 +35,13 @@ def _field(name: str, status: Status, values: Callable[[CoreConfig], list[int]])
     return fault
 
 
+def _beyond_key(rng: np.random.Generator, config: CoreConfig, job: Job) -> Fault:
+    stimuli = stimulus(job, config)
+    value_dim = job.head_dim + int(rng.integers(1, 20))
+    stimuli.fields |= {"shared": 1, "value_dim": value_dim}
+    return stimuli, Expectation(f"{value_dim} of {job.head_dim} elements shared", job, None, Status.VALUE_DIM)
+
+
 def _with_end(words: list[int], last_bit: int, length: int) -> list[int]:
     """Return the first `length` words, repeated as far as needed, with `last` on the last one alone."""
     end = 1 << last_bit
@@ -113,6 +120,8 @@ FAULTS: dict[str, Callable[[np.random.Generator, CoreConfig, Job], Fault]] = {
     "mask": _field("mask", Status.MASK, lambda _: [3]),
     "window": _field("window", Status.MASK, lambda _: [0]),
     "tau": _field("tau", Status.TAU, lambda _: [0, formats.TAU_MIN - 1]),
+    "shared": _field("shared", Status.SHARED, lambda _: [1]),
+    "beyond_key": _beyond_key,
     "query_length": _query_length,
     "state_length": _state_length,
     "key_early": _key_early,
@@ -120,6 +129,16 @@ FAULTS: dict[str, Callable[[np.random.Generator, CoreConfig, Job], Fault]] = {
     "key_timeout": _key_timeout,
 }
 """Each way in which a job can be wrong."""
+
+
+def faults_of(config: CoreConfig) -> list[str]:
+    """Return the kinds of `FAULTS` that there are on `config`: what an option allows is no fault."""
+    impossible = {
+        "key_timeout": config.key_timeout == 0,
+        "shared": config.shared_values == 1,
+        "beyond_key": config.shared_values == 0,
+    }
+    return [kind for kind in FAULTS if not impossible.get(kind)]
 
 
 def faulty_job(rng: np.random.Generator, config: CoreConfig, kind: str, max_keys: int = 60) -> Fault:

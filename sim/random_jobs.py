@@ -38,6 +38,9 @@ def random_job(rng: np.random.Generator, config: CoreConfig, max_keys: int = 300
     value_dim = int(rng.integers(1, config.max_value_dim + 1))
     if rng.random() < 0.4:
         head_dim, value_dim = min(config.lanes, config.max_head_dim), int(rng.integers(1, config.lanes + 1))
+    shared = bool(config.shared_values) and rng.random() < 0.5
+    if shared:
+        value_dim = min(value_dim, head_dim)
     limit = min(max_keys, config.max_keys, max(1, max_beats // config.head_beats(head_dim)))
     keys = int(min(limit, 1 + rng.geometric(1 / rng.choice([3, 30, 150]))))
     span = int(rng.integers(keys, config.max_keys + 1)) if rng.random() < 0.3 else keys
@@ -51,16 +54,18 @@ def random_job(rng: np.random.Generator, config: CoreConfig, max_keys: int = 300
     tau = (
         formats.TAU_KEEP_ALL if rng.random() < 0.3 else int(rng.integers(formats.TAU_MIN, 13 << formats.FRACTION_BITS))
     )
+    query, key = _int8(rng, (rows, head_dim)), _int8(rng, (keys, head_dim))
     job = Job(
-        query=_int8(rng, (rows, head_dim)),
+        query=query,
         positions=positions,
-        key=_int8(rng, (keys, head_dim)),
+        key=key,
         indices=indices,
-        value=_int8(rng, (keys, value_dim)),
+        value=key[:, :value_dim] if shared else _int8(rng, (keys, value_dim)),
         scale=_scale(rng),
         threshold=Threshold(tau),
         mask=mask,
         emit_state=bool(rng.random() < 0.3),
+        shared=shared,
         tag=int(rng.integers(1 << config.tag_bits)),
     )
     if rng.random() < 0.3:

@@ -119,7 +119,9 @@ def check(expectations: list[Expectation], recording: Recording, config: CoreCon
         return problems
     for n, expectation in enumerate(expectations):
         result = expectation.result
-        wanted = [] if result is None else [int(expectation.job.indices[j]) for j in np.flatnonzero(result.survivors)]
+        job = expectation.job
+        fetched = [] if result is None or job.shared else np.flatnonzero(result.survivors)
+        wanted = [int(job.indices[j]) for j in fetched]
         found = _check_packet(expectation, recording.packets[n], config)
         found += _check_record(expectation, recording.records[n], config)
         found += _check_requests(wanted, recording.requests[n])

@@ -10,7 +10,7 @@ from golden.block import run_job
 from golden.config import PRESETS, CoreConfig
 from golden.memory import Memory
 from sim.core_testbench import Batch
-from sim.faults import FAULTS, Fault, faulty_job
+from sim.faults import Fault, faults_of, faulty_job
 from sim.random_jobs import random_job
 from sim.scoreboard import Expectation
 from sim.simulate import simulate
@@ -27,6 +27,7 @@ CONFIGS: dict[str, CoreConfig] = {
         output_lanes=8,
         rows_per_scaler=1,
         key_timeout=4000,
+        shared_values=1,
     ),
     "few rows": CoreConfig(
         rows=3,
@@ -49,6 +50,7 @@ CONFIGS: dict[str, CoreConfig] = {
         rows_per_scaler=3,
         score_slots=64,
         key_timeout=0,
+        shared_values=1,
     ),
     "long rows": CoreConfig(
         rows=2,
@@ -73,7 +75,7 @@ MAX_BEATS = 1500
 
 def _random_fault_or_job(rng: np.random.Generator, config: CoreConfig, stall: float) -> Fault:
     if rng.random() < FAULT_SHARE:
-        kinds = [kind for kind in FAULTS if kind != "key_timeout" or 0 < config.key_timeout <= TIMEOUT_MAX]
+        kinds = [kind for kind in faults_of(config) if kind != "key_timeout" or config.key_timeout <= TIMEOUT_MAX]
         return faulty_job(rng, config, str(rng.choice(kinds)))
     job = random_job(rng, config, int(rng.choice([20, 100, 400])), int(MAX_BEATS * (1 - stall)))
     return stimulus(job, config), Expectation("job", job, run_job(job, config.lanes))

@@ -28,7 +28,7 @@ class Stimulus:
     key : list of int or None
         Payloads of the k port; None is silence until the job's record has been taken.
     values : dict of int to list of int
-        For each key index, the payloads of its value row.
+        For each key index, the payloads of its value row; none of a job that shares its values with its keys.
     """
 
     fields: dict[str, int]
@@ -141,9 +141,12 @@ def stimulus(job: Job, config: CoreConfig) -> Stimulus:
         "window": job.mask.window,
         "from_state": int(job.state is not None),
         "emit_state": int(job.emit_state),
+        "shared": int(job.shared),
         "tag": job.tag,
     }
-    values = dict(zip(map(int, job.indices), _row_words(job.value, config.lanes), strict=True))
+    values = {}
+    if not job.shared:
+        values = dict(zip(map(int, job.indices), _row_words(job.value, config.lanes), strict=True))
     return Stimulus(fields, query, key, state, values)
 
 

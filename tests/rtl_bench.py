@@ -139,6 +139,7 @@ def context(
         "window": 0,
         "from_state": 0,
         "emit_state": 0,
+        "shared": 0,
         "tag": 0,
     } | fields
 
@@ -158,5 +159,6 @@ def job_context(job: Job, config: CoreConfig) -> dict[str, int]:
         window=job.mask.window,
         from_state=int(job.state is not None),
         emit_state=int(job.emit_state),
+        shared=int(job.shared),
         tag=job.tag,
     )

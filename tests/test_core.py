@@ -16,7 +16,7 @@ from golden.state import PartialState, merge
 from golden.threshold import Threshold
 from rtl.interfaces import ArrayUse
 from sim.core_testbench import Batch
-from sim.faults import FAULTS, faulty_job
+from sim.faults import faults_of, faulty_job
 from sim.random_jobs import random_job
 from sim.runner import SimulationError
 from sim.scoreboard import Expectation
@@ -56,7 +56,7 @@ def test_a_seed_gives_the_same_run_again():
     assert first.stimuli != random_run(8)[1].stimuli
 
 
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("kind", faults_of(IMPATIENT))
 def test_a_fault_is_answered_and_the_next_job_is_right(kind):
     rng = np.random.default_rng(3)
     stimuli, expectations = [], []
@@ -69,6 +69,66 @@ def test_a_fault_is_answered_and_the_next_job_is_right(kind):
             stimuli.append(words)
             expectations.append(expectation)
     simulate(IMPATIENT, [Batch(f"{kind}, stall {stall}", stimuli, expectations, stall=stall) for stall in (0.0, 0.4)])
+
+
+def sharing(job: Job, value_dim: int | None = None) -> Job:
+    """Return `job` with values that are the first elements of its keys."""
+    return replace(job, value=job.key[:, :value_dim], shared=True)
+
+
+def test_faults_of_jobs_that_share_their_values():
+    """A key cut short, none at all, or a state that does not end leaves nothing behind in the key capture."""
+    rng = np.random.default_rng(4)
+    config = CONFIGS["one row"]
+    stimuli, expectations = [], []
+    for kind in ("key_early", "state_length", "beyond_key", "key_late", "key_timeout", "key_early", "state_length"):
+        words, expectation = faulty_job(rng, config, kind, 30)
+        while not expectation.job.shared:
+            words, expectation = faulty_job(rng, config, kind, 30)
+        good = sharing(plain_job(rng, config.rows, 40, config.max_head_dim, 1, threshold=Threshold(300)))
+        stimuli += [words, stimulus(good, config)]
+        expectations += [expectation, Expectation("good job", good, run_job(good, config.lanes))]
+    batches = [Batch(f"shared, stall {stall}", stimuli, expectations, stall=stall) for stall in (0.0, 0.4)]
+    simulate(config, batches)
+
+
+def decode_of(rng: np.random.Generator, config: CoreConfig, tau: int) -> list[Job]:
+    """Return decode steps of one query over keys of their own, which are their values as well."""
+    dim = min(config.max_head_dim, config.max_value_dim)
+    scale = ScoreScale.of(2.0**-7 / dim**0.5)
+    jobs = [plain_job(rng, 1, 24 * config.lanes, dim, dim, scale=scale, threshold=Threshold(tau)) for _ in range(3)]
+    return [sharing(job) for job in jobs]
+
+
+@pytest.mark.parametrize("core", ["one row", "unequal"])
+def test_shared_values_halve_the_traffic_of_decode_and_cost_no_cycle(capsys, core):
+    config = CONFIGS[core]
+    rng = np.random.default_rng(17)
+    lists = {}
+    for tau in (formats.TAU_KEEP_ALL, 2 << formats.FRACTION_BITS):
+        shared = decode_of(rng, config, tau)
+        lists[tau, "fetched"], lists[tau, "shared"] = [replace(job, shared=False) for job in shared], shared
+    results = {key: [run_job(job, config.lanes) for job in jobs] for key, jobs in lists.items()}
+    recordings = simulate(config, [batch_of(config, jobs, f"{key}", results[key]) for key, jobs in lists.items()])
+    table = {}
+    for (key, jobs), recording in zip(lists.items(), recordings, strict=True):
+        kept = np.mean([result.survivors.mean() for result in results[key]])
+        table[kept, key[1]] = Measurement.of(config, jobs, results[key], recording)
+    with capsys.disabled():
+        print(f"\n  decode on core '{core}'")
+        print("  values   survivors  cycles  bytes of k       v  v_req     all")
+        for (kept, name), measured in table.items():
+            moved = measured.bytes
+            figures = f"{moved['k']:12}{moved['v']:8}{moved['v_req']:7}{sum(moved.values()):8}"
+            print(f"  {name:8}{kept:10.1%}{measured.cycles:8}{figures}")
+    (dense, dropping) = sorted({kept for kept, _ in table}, reverse=True)
+    assert dense == 1 > dropping
+    for kept in (dense, dropping):
+        shared, fetched = table[kept, "shared"], table[kept, "fetched"]
+        assert (shared.bytes["v"], shared.bytes["v_req"]) == (0, 3 * 4)
+        assert shared.cycles == fetched.cycles
+        assert shared.uses == fetched.uses
+    assert sum(table[1, "shared"].bytes.values()) <= 0.5 * sum(table[1, "fetched"].bytes.values())
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (4, 1, 64, 64), (4, 300, 1, 1), (2, 9, 5, 3), (3, 64, 64, 1)])

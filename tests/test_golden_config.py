@@ -44,11 +44,17 @@ def test_values_out_of_range_are_named(change, message):
         CoreConfig(**change)
 
 
-def test_there_are_the_four_presets():
+def test_there_are_the_five_presets():
     sizes = {name: (config.rows, config.lanes, config.max_head_dim) for name, config in PRESETS.items()}
-    assert sizes == {"tiny": (4, 4, 64), "small": (8, 8, 64), "default": (16, 16, 64), "wide": (32, 32, 128)}
+    assert sizes == {
+        "tiny": (4, 4, 64),
+        "small": (8, 8, 64),
+        "default": (16, 16, 64),
+        "wide": (32, 32, 128),
+        "latent": (32, 16, 576),
+    }
     assert preset("default") == CoreConfig()
-    with pytest.raises(InputError, match="there is no preset 'huge'; presets are tiny, small, default, wide"):
+    with pytest.raises(InputError, match="there is no preset 'huge'; presets are tiny, small, default, wide, latent"):
         preset("huge")
 
 

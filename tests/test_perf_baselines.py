@@ -90,6 +90,14 @@ def test_latent_values_are_fetched_with_their_keys_or_again():
     assert held == queries + outputs + keys + 3 * 48 * 64 + 4 * 48 * 48
 
 
+def test_other_ways_capture_no_values():
+    latent = replace(HEAD, heads=8, kv_heads=1, value_dim=48, shared_values=True, phase="decode", chunk=8)
+    capturing = replace(HARDWARE, core=replace(HARDWARE.core, shared_values=1))
+    for way in (unfused, flat):
+        assert way(latent, capturing).traffic == way(latent, HARDWARE).traffic
+    assert dense(latent, capturing).traffic.ports["v"] == 0 < dense(latent, HARDWARE).traffic.ports["v"]
+
+
 def test_the_core_s_own_ways_are_its_estimates():
     bert = load_workload("bert-base", length=128)
     assert dense(bert, HARDWARE).cycles == estimate(bert, HARDWARE).cycles

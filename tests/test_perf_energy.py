@@ -91,7 +91,15 @@ def test_queries_are_read_in_every_beat():
     uses = memory_uses(DEFAULT, JOB)
     assert uses["queries"].bits == (16 * 4 + 64 * 4 * 16) * 128
     assert uses["queries"].capacity == 2 * 64
-    assert set(uses) == {"queries", "scores", "values", "accumulators"}
+    assert set(uses) == {"queries", "scores", "values", "captured", "accumulators"}
+
+
+def test_captured_keys_are_written_and_survivors_read():
+    uses = memory_uses(DEFAULT, replace(JOB, shared=1))
+    assert memory_uses(DEFAULT, JOB)["captured"].bits == 0
+    assert uses["captured"].bits == (JOB.keys + JOB.survivors) * 4 * 128
+    assert uses["captured"].capacity == 64 * 16
+    assert uses["values"] == memory_uses(DEFAULT, JOB)["values"]
 
 
 def test_an_activity_by_hand():

@@ -74,8 +74,23 @@ def plain_jobs(rng: np.random.Generator, config: CoreConfig, count: int, keys: i
     return jobs
 
 
+def shared(jobs: list[Job]) -> list[Job]:
+    """Return the jobs with values that are the first elements of their keys, as many as there are."""
+    return [replace(job, value=job.key[:, : job.value_dim], shared=True) for job in jobs]
+
+
+def shared_lists(rng: np.random.Generator, config: CoreConfig) -> list[list[Job]]:
+    """Return decode of shared values, alone and between jobs that fetch theirs; none for a core that can't share."""
+    if not config.shared_values:
+        return []
+    dense = shared(plain_jobs(rng, config, 3, 9 * config.lanes, 1, formats.TAU_KEEP_ALL))
+    dropping = shared(plain_jobs(rng, config, 3, 9 * config.lanes, 1, 4 << formats.FRACTION_BITS))
+    fetching = plain_jobs(rng, config, 3, 3 * config.lanes, 1, formats.TAU_KEEP_ALL)
+    return [dense, [job for three in zip(fetching, dropping, dense, strict=True) for job in three]]
+
+
 def regular_lists(rng: np.random.Generator, config: CoreConfig) -> list[list[Job]]:
-    """Return lists of blocks, of decode steps, of the shortest jobs there are, and of states passed on."""
+    """Return lists of blocks, of decode steps, of the shortest jobs, of states passed on, of shared values."""
     keep_all, four_bits = formats.TAU_KEEP_ALL, 4 << formats.FRACTION_BITS
     parts = plain_jobs(rng, config, 4, 3 * config.lanes, config.rows, four_bits)
     chained = [replace(parts[0], emit_state=True)]
@@ -87,6 +102,7 @@ def regular_lists(rng: np.random.Generator, config: CoreConfig) -> list[list[Job
         plain_jobs(rng, config, 6, 5 * config.lanes + 1, 1, four_bits),
         plain_jobs(rng, config, 8, 1, 1, keep_all),
         chained,
+        *shared_lists(rng, config),
     ]
 
 
@@ -131,7 +147,10 @@ def cases_of(name: str) -> tuple[list[Case], list[Case]]:
     free = regular_lists(rng, config) + random_lists(rng, config, LISTS, 1500)
     slow = regular_lists(rng, config)[1:] + random_lists(rng, config, MEMORIES, 600)
     memories = [Memory()] * len(free) + [random_memory(rng, config) for _ in slow]
-    cases = measure(config, free + slow, memories)
+    # Values that come one at a time hold up the jobs behind theirs, until the key capture is full.
+    crowded = shared_lists(rng, config)[1:]
+    memories += [Memory(latency=40, outstanding=1)] * len(crowded)
+    cases = measure(config, free + slow + crowded, memories)
     return cases[: len(free)], cases[len(free) :]
 
 
@@ -160,7 +179,8 @@ def test_cases_reach_every_use_of_the_array_and_every_kind_of_memory():
     assert sum(case.uses.sum(axis=0)[ArrayUse.WAIT_KEY] for case in free) == 0
     shapes = JobShape.concatenate([case.jobs.shape for case in free])
     rates = shapes.survivors / shapes.keys
-    for things in (rates == 1, rates < 0.3, shapes.rows == 1, shapes.from_state == 1, shapes.emit_state == 1):
+    kinds = (shapes.rows == 1, shapes.from_state == 1, shapes.emit_state == 1, shapes.shared == 1)
+    for things in (rates == 1, rates < 0.3, *kinds):
         assert np.count_nonzero(things) > 20
     assert any(case.memory.bandwidth is None for case in slow)
     assert any(case.memory.outstanding is None for case in slow)
@@ -199,6 +219,52 @@ def test_one_dense_job_by_hand():
         "wait_score": 0,
     }
     assert (model.qk, model.pv) == (64, 64)
+
+
+def random_core(rng: np.random.Generator) -> CoreConfig:
+    """Return a core with shared values of any size, its rows short or long."""
+    lanes, rows = int(rng.choice([4, 8, 16, 32])), int(rng.integers(1, 9))
+    dim = lanes * min(int(rng.choice([1, 2, 3, 5, 9, 18, 36, 72])), 1024 // lanes)
+    return CoreConfig(
+        rows=rows,
+        lanes=lanes,
+        max_head_dim=dim,
+        max_value_dim=dim,
+        rows_per_scaler=int(rng.choice([n for n in range(1, rows + 1) if rows % n == 0])),
+        output_lanes=lanes,
+        score_slots=max(32, 2 * lanes),
+        shared_values=1,
+    )
+
+
+def test_shared_values_cost_no_cycle(monkeypatch, capsys):
+    """On any core, of any number of survivors, where no stream stalls; but they do if the key capture is too small."""
+    rng = np.random.default_rng(SEED)
+    cases = []
+    for _ in range(250):
+        core, jobs = random_core(rng), int(rng.integers(1, 5))
+        head_dim = int(rng.integers(1, core.max_head_dim + 1))
+        keys, rate = rng.integers(1, 300, jobs), float(rng.choice([1, 0.9, 0.5, 0.1]))
+        value_dim = int(rng.integers(1, min(head_dim, core.lanes) + 1)) if rng.random() < 0.4 else head_dim
+        fetched = JobShape(np.full(jobs, core.rows), keys, head_dim, value_dim, survivors=1)
+        survivors = rng.random(keys.sum()) < rate
+        cases.append((core, fetched, JobList(replace(fetched, shared=1), survivors), survivors))
+
+    def longer() -> list[float]:
+        shares = []
+        for core, fetched, shared_jobs, survivors in cases:
+            total = core_cycles(core, JobList(fetched, survivors)).total
+            shares.append(core_cycles(core, shared_jobs).total / total - 1)
+        return shares
+
+    assert set(longer()) == {0.0}
+    right = CoreConfig.capture_beats
+    monkeypatch.setattr(CoreConfig, "capture_beats", property(lambda core: right.fget(core) // 2))
+    shares = np.array(longer())
+    with capsys.disabled():
+        count, worst = np.count_nonzero(shares > 0), shares.max()
+        print(f"\n  {len(cases)} lists: no cycle longer; with half the key capture {count} are, by up to {worst:.0%}")
+    assert np.count_nonzero(shares > 0) > 5
 
 
 def test_survivors_are_spread_evenly():

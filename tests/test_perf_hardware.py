@@ -59,10 +59,8 @@ def test_hardware_that_the_package_brings(path: Path):
 
 
 def test_latent_attention_fits_on_the_server():
-    """576 elements, which no preset holds."""
-    core = load_hardware("server-7nm").core
-    assert (core.max_head_dim, core.max_value_dim) == (576, 512)
-    assert max(preset.max_head_dim for preset in PRESETS.values()) < 576
+    core, preset = load_hardware("server-7nm").core, PRESETS["latent"]
+    assert (core.max_head_dim, core.max_value_dim) == (preset.max_head_dim, preset.max_value_dim) == (576, 512)
 
 
 def test_cores_share_the_bandwidth():

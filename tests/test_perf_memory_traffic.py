@@ -22,6 +22,18 @@ def traffic_of(workload: Workload, scratchpad: int, survival: float = 1.0, cores
     return schedule_traffic(DEFAULT, workload, run, scratchpad)
 
 
+def test_a_core_that_captures_values_needs_no_room_for_them():
+    core = replace(DEFAULT, shared_values=1)
+    run = schedule(LATENT, Hardware(core))
+    for scratchpad in (0, 64 * 16, 64 * 256):
+        traffic = schedule_traffic(core, LATENT, run, scratchpad)
+        assert traffic.ports["v"] == 0
+        keys = traffic.dram - traffic.ports["q"] - traffic.ports["o"]
+        # Three blocks of rows: what the scratchpad holds of the keys is not read again.
+        assert keys == 64 * (256 + 2 * (256 - scratchpad // 64))
+    assert traffic.dram == traffic.compulsory
+
+
 def played(stream: JobStream, ranges: list[range], capacity: int) -> list[int]:
     """Return the keys that each job fetches, if of those that the next one streams as well so many are kept."""
     held: set[int] = set()

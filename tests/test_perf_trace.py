@@ -18,7 +18,7 @@ from golden.threshold import Threshold
 from perf_model.estimate import estimate
 from perf_model.exact import JobList, core_cycles
 from perf_model.hardware import Hardware
-from perf_model.trace import estimate_trace, trace, workload_of
+from perf_model.trace import estimate_trace, masked_trace, trace, workload_of
 from perf_model.traffic import PORTS, job_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,6 +95,19 @@ def test_a_trace_that_drops_nothing_is_its_workload(mask: Mask, queries: int):
     if not mask.kind:
         assert traced.traffic == modelled.traffic
         assert traced.energies == modelled.energies
+
+
+def test_shared_values_are_traced_as_the_core_takes_them():
+    rng = np.random.default_rng(3)
+    attention = quantise(rng.normal(size=(2, 1, 24)), rng.normal(size=(1, 90, 24)), None, value_dim=16)
+    hardware = Hardware(replace(SMALL, shared_values=1))
+    traced = estimate_trace(trace("x", attention, hardware), hardware)
+    modelled = estimate(workload_of("x", attention, Mask()), hardware)
+    assert (traced.cycles, traced.traffic) == (modelled.cycles, modelled.traffic)
+    assert (traced.traffic.ports["v"], traced.traffic.ports["v_req"]) == (0, 4)
+    half = BlockMask((np.arange(12) % 2 == 0)[None, None], 96, 8)
+    masked = estimate_trace(masked_trace(workload_of("x", attention, Mask()), hardware, half), hardware)
+    assert 0 == masked.traffic.ports["v"] < masked.traffic.ports["k"] < traced.traffic.ports["k"]
 
 
 def test_keys_that_pause_are_held_only_if_the_head_fits():

@@ -42,6 +42,13 @@ def test_a_dropped_last_key_still_tells_the_end_of_its_job():
     assert port_bytes(DEFAULT, replace(JOB, last_survives=0))["v_req"] == 31 * 4
 
 
+def test_shared_values_move_nothing_but_the_end_of_their_job():
+    shared = port_bytes(DEFAULT, replace(JOB, shared=1))
+    assert shared == port_bytes(DEFAULT, JOB) | {"v": 0, "v_req": 4}
+    both = port_bytes(DEFAULT, JobShape.concatenate([JOB, replace(JOB, shared=1)]))
+    assert (both["v"], both["v_req"]) == (30 * 64, 31 * 4)
+
+
 def test_bytes_of_jobs_add_up():
     both = JobShape.concatenate([JOB, replace(JOB, emit_state=1, rows=3)])
     parts = [port_bytes(DEFAULT, JOB), port_bytes(DEFAULT, replace(JOB, emit_state=1, rows=3))]

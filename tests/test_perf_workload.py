@@ -12,7 +12,7 @@ from golden.masks import Mask
 from golden.plan import plan_jobs
 from golden.quantise import quantise
 from perf_model.estimate import estimate
-from perf_model.hardware import load_hardware
+from perf_model.hardware import Hardware, load_hardware
 from perf_model.settings import DATA
 from perf_model.workload import Workload, load_workload
 
@@ -62,6 +62,17 @@ def test_blocks_are_those_of_golden_s_plan(phase, causal, window, heads, length)
     half = workload.blocks(DEFAULT, 0.5).survivors
     assert np.all(np.abs(half - (blocks.keys + 1) // 2) <= DEFAULT.lanes // 2)
     assert np.all((half >= 1) & (half <= blocks.keys))
+
+
+def test_shared_values_are_captured_where_the_core_can():
+    latent = Workload("x", 128, 576, 1, 300, "decode", kv_heads=1, value_dim=512, shared_values=True)
+    capturing, fetching = (load_hardware("latent").core.override(shared_values=option) for option in (1, 0))
+    assert (latent.blocks(capturing).shared, latent.blocks(fetching).shared) == (1, 0)
+    bytes_ = {core.shared_values: estimate(latent, Hardware(core)).traffic.ports for core in (capturing, fetching)}
+    assert bytes_[1] == bytes_[0] | {"v": 0, "v_req": 4 * 4}
+    assert bytes_[0]["v"] == 4 * 300 * 512
+    with pytest.raises(InputError, match="value_dim of workload 'x' must be at most its head_dim 576, of which"):
+        replace(latent, value_dim=577)
 
 
 def test_survivors_spread_over_a_pack_about_their_rate():

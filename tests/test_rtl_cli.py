@@ -148,7 +148,7 @@ def bad_path(tmp_path: Path, name: str) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--preset", "huge"], "there is no preset 'huge'; presets are tiny, small, default, wide"),
+        (["--preset", "huge"], "there is no preset 'huge'; presets are tiny, small, default, wide, latent"),
         (["--lanes", "5"], "lanes must be a power of two from 4 to 64, not 5"),
         (["--rows", "65"], "rows must be from 1 to 64, not 65"),
         (["--rows=-1"], "rows must be from 1 to 64, not -1"),
@@ -310,6 +310,7 @@ def test_the_lint_command_goes_through_every_preset(tmp_path, monkeypatch, capsy
         "lint of small: clean",
         "lint of default: %Warning-LATCH: x",
         "lint of wide: clean",
+        "lint of latent: clean",
     ]
     assert main(["lint", "--build", str(tmp_path)]) == 0
 

@@ -20,8 +20,17 @@ from sim.random_jobs import random_job
 from sim.stimulus import stimulus
 
 CONFIG = CoreConfig(
-    rows=3, lanes=4, max_head_dim=16, max_value_dim=16, max_keys=64, output_lanes=2, rows_per_scaler=3, tag_bits=5
+    rows=3,
+    lanes=4,
+    max_head_dim=16,
+    max_value_dim=16,
+    max_keys=64,
+    output_lanes=2,
+    rows_per_scaler=3,
+    tag_bits=5,
+    shared_values=1,
 )
+UNSHARED = replace(CONFIG, shared_values=0)
 CYCLES_BESIDE_QUERIES = 6
 
 
@@ -117,7 +126,11 @@ class Loaded:
 
 
 def load(
-    jobs: list[Sent], stall: Stall = flowing, queries_busy: Stall = flowing, context_busy: Stall = flowing
+    jobs: list[Sent],
+    stall: Stall = flowing,
+    queries_busy: Stall = flowing,
+    context_busy: Stall = flowing,
+    config: CoreConfig = CONFIG,
 ) -> list[Loaded]:
     """Send jobs; free a job's queries and then its context in the first cycles after loading that are not busy."""
     seen = [Loaded() for _ in jobs]
@@ -178,7 +191,7 @@ def load(
             await bench.tick()
         assert all(source.left == 0 for source in sources.values())
 
-    simulate(JobLoader(CONFIG), process)
+    simulate(JobLoader(config), process)
     return seen
 
 
@@ -213,6 +226,7 @@ def test_good_jobs_in_turn(stall: Stall, queries_busy: Stall, context_busy: Stal
     jobs = [good(seed) for seed in range(25)]
     check(jobs, load(jobs, stall, queries_busy, context_busy))
     assert sum(bool(job.state) for job in jobs) > 3
+    assert 5 < sum(job.expected["shared"] for job in jobs) < 20
 
 
 BAD_FIELDS = [
@@ -222,6 +236,7 @@ BAD_FIELDS = [
     (Status.VALUE_DIM, {"value_dim": 0}),
     (Status.VALUE_DIM, {"value_dim": CONFIG.max_value_dim + 1}),
     (Status.VALUE_DIM, {"value_dim": 0x8000}),
+    (Status.VALUE_DIM, {"shared": 1, "head_dim": 8, "value_dim": 9}),
     (Status.ROWS, {"rows": 0}),
     (Status.ROWS, {"rows": CONFIG.rows + 1}),
     (Status.ROWS, {"rows": 255}),
@@ -250,6 +265,24 @@ def test_a_job_that_can_not_be_held_is_discarded_and_the_next_is_good(
     short = replace(bad, query=cut(bad.query, 1), state=cut(bad.state, 1) if with_state else [])
     jobs = [bad, good(4, True), short, good(5, True), good(6, False)]
     check(jobs, load(jobs))
+
+
+def test_shared_values_need_a_core_with_them():
+    shared = next(job for job in map(good, range(20)) if job.fields["shared"])
+    jobs = [
+        replace(rejected(shared, Status.SHARED), query=cut(shared.query, 17)),
+        with_fields(shared, Status.TAU, tau=0),
+    ]
+    seen = load(jobs, config=UNSHARED)
+    check(jobs, seen)
+    assert all(job.context["shared"] == 0 for job in seen)
+
+
+def test_a_rejected_job_shares_nothing():
+    """What its fields say may be of any size, and must not hold up the key capture."""
+    shared = next(job for job in map(good, range(20)) if job.fields["shared"])
+    jobs = [with_fields(shared, Status.VALUE_DIM, value_dim=0xFFFF), with_fields(shared, Status.MASK, mask=3)]
+    assert all(job.context["shared"] == 0 for job in load(jobs))
 
 
 def test_the_limits_themselves_are_good():

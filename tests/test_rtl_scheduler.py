@@ -148,6 +148,19 @@ def test_a_key_needs_a_slot_and_a_row_begun_is_finished():
     assert uses(log)[full : full + 5] == [ArrayUse.WAIT_SCORE] * 5
 
 
+def test_a_key_waits_for_room_in_the_key_capture_and_a_row_begun_does_not():
+    beats = 3
+    contexts = [context(CONFIG, 4 * beats, 1, 4, 8)] * 2
+    full = [*range(2, 9), *range(14, 20)]
+
+    def inputs(cycle: int, log: list[dict[str, Any]]) -> Ports:
+        return dict(returning(cycle, log)) | {"loaded": int(cycle == 0), "capture_full": int(cycle in full)}
+
+    log = run(contexts, key_words(8, beats), 24, inputs)
+    assert key_cycles(log) == [1, 2, 3, *range(9, 15), *range(20, 24)]
+    assert uses(log)[4:9] == [ArrayUse.WAIT_SCORE] * 5
+
+
 def test_a_third_end_waits_until_one_has_left():
     contexts = [context(CONFIG, 4, 1, 4, 2)] * 2
     assert ENDS_PENDING_MAX == 2

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 from amaranth.back import rtlil
@@ -19,6 +20,7 @@ from rtl.core import LeanAttentionCore
 from rtl.pack_buffer import PackBuffer
 
 TINY = CoreConfig(rows=2, lanes=4, max_head_dim=8, max_value_dim=8, max_keys=64, output_lanes=2, tag_bits=4)
+SHARED = replace(TINY, shared_values=1)
 LEAST = CoreConfig(rows=1, lanes=4, max_head_dim=4, max_value_dim=4, max_keys=16, output_lanes=4, rows_per_scaler=1)
 
 NO_OUTPUT = {"$memwr_v2", "$meminit_v2", "$meminit", "$scopeinfo"}
@@ -79,7 +81,7 @@ def combinational_paths(module: dict) -> set[tuple[str, str]]:
     return paths
 
 
-@pytest.mark.parametrize("config", [TINY, LEAST], ids=["tiny", "least"])
+@pytest.mark.parametrize("config", [SHARED, LEAST], ids=["shared values", "least"])
 def test_the_core_has_no_combinational_path(config: CoreConfig):
     core = LeanAttentionCore(config)
     module = netlist(core)

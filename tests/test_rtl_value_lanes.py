@@ -13,11 +13,14 @@ from stream_rules import Source, Stall, at_random, flowing
 from golden.config import CoreConfig
 from rtl.value_lanes import ValueLanes
 
-CONFIG = CoreConfig(rows=2, lanes=4, max_head_dim=4, max_value_dim=16, max_keys=64)
+CONFIG = CoreConfig(rows=2, lanes=4, max_head_dim=16, max_value_dim=16, max_keys=64, shared_values=1)
 FULL_AFTER_LAST_BEAT = 2
 FULL_AFTER_CLOSING = 3
 REQUEST_LATENCY = 2
-"""Cycles from a verdict to its request on v_req, and so to the first beat of the fastest memory there can be."""
+"""Cycles from a verdict to its request on v_req, and so to the first beat of the fastest memory there can be.
+
+Those of captured keys come no sooner.
+"""
 
 
 def packs_of(rng: np.random.Generator, counts: list[int], value_dim: int) -> list[np.ndarray]:
@@ -115,7 +118,8 @@ def closings_of(verdicts: list[Judged]) -> list[int | None]:
     ids=["flowing", "slow values", "slow array", "both"],
 )
 @pytest.mark.parametrize("pace", [0.3, 1.0])
-def test_packs_of_two_contexts(offer: Stall, pause: Stall, pace: float):
+@pytest.mark.parametrize("ports", [("v", "v"), ("v", "captured"), ("captured", "captured")], ids=", ".join)
+def test_packs_of_two_contexts(ports: tuple[str, str], offer: Stall, pause: Stall, pace: float):
     """Full, partial and empty packs; each value comes as soon after its key's verdict as v_req lets it, or later."""
     rng = np.random.default_rng(7)
     dims = [5, 16]
@@ -125,24 +129,30 @@ def test_packs_of_two_contexts(offer: Stall, pause: Stall, pace: float):
     packs = [packs_of(rng, [count], dims[ctx])[0] for ctx, count in closed]
 
     async def process(bench: Bench) -> None:
-        bench.set({"contexts": [context(CONFIG, value_dim=dim) for dim in dims]})
-        source = Source(bench, "v", words_of(packs), offer)
+        shared = [int(port == "captured") for port in ports]
+        bench.set({"contexts": [context(CONFIG, value_dim=dims[ctx], shared=shared[ctx]) for ctx in (0, 1)]})
+        sent = {
+            port: [pack for pack, (ctx, _) in zip(packs, closed, strict=True) if ports[ctx] == port] for port in ports
+        }
+        sources = {port: Source(bench, port, words_of(sent[port]), offer) for port in ports}
         reader = Reader(bench, [dims[ctx] for ctx, _ in closed], pause)
-        requested: list[tuple[int, int]] = []
-        judged = ahead = source.limit = 0
+        requested: list[tuple[str, int, int]] = []
+        judged = ahead = 0
         while len(reader.seen) < len(packs):
             inputs = reader.inputs()
             if judged < len(verdicts) and ahead - len(reader.released) < 6 and rng.random() < pace:
                 verdict, count = verdicts[judged], closings[judged]
                 if verdict.keep:
-                    requested.append((bench.cycle + REQUEST_LATENCY, CONFIG.value_beats(dims[verdict.ctx])))
+                    port = ports[verdict.ctx]
+                    requested.append((port, bench.cycle + REQUEST_LATENCY, CONFIG.value_beats(dims[verdict.ctx])))
                 if count is not None:
                     inputs |= {"expect": 1, "expect_count": count, "expect_last": int(verdict.last)}
                     ahead += count != 0
                 judged += 1
-            source.limit = sum(beats for cycle, beats in requested if cycle <= bench.cycle)
             bench.pulse(inputs)
-            source.step()
+            for name, source in sources.items():
+                source.limit = sum(beats for port, cycle, beats in requested if port == name and cycle <= bench.cycle)
+                source.step()
             await reader.tick()
         for elements, pack, (ctx, count) in zip(reader.seen, packs, closed, strict=True):
             assert [element[:count] for element in elements] == pack.T[: dims[ctx]].tolist()

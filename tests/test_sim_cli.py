@@ -34,6 +34,7 @@ from sim.__main__ import main
 from sim.report import COLUMNS
 from sim.runner import SimulationError
 from sim.simulate import LayerRun, LayerWork, Measurement
+from sim.soak import CONFIGS
 from sim.sweep import MEMORY
 
 ROOT = Path(sim.__file__).parent.parent
@@ -312,6 +313,20 @@ def table_rows(text: str) -> list[dict[str, str]]:
     header, line, *rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.strip().splitlines()]
     assert set(line) == {"---:"}
     return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_values_without_an_array_are_captured_from_the_keys_where_the_core_can(tmp_path, capsys):
+    rng = np.random.default_rng(8)
+    file, output = tmp_path / "x.npz", tmp_path / "x.json"
+    np.savez(file, q=rng.normal(size=(2, 3, 8)), k=rng.normal(size=(1, 21, 8)), value_dim=5)
+    moved = {}
+    for config in (CONFIGS["one row"], TINY):
+        options = [f"--{name.replace('_', '-')}={value}" for name, value in config.to_dict().items()]
+        assert main(["run", *options, "--input", str(file), "--json", str(output)]) == 0
+        assert "x.npz: equal to golden, bit for bit\n" in capsys.readouterr().out
+        figures = json.loads(output.read_text())
+        moved[config] = (figures["jobs"], figures["bytes"]["v_req"], figures["bytes"]["v"])
+    assert moved == {CONFIGS["one row"]: (6, 6 * 4, 0), TINY: (2, 2 * 21 * 4, 2 * 21 * 8)}
 
 
 def test_a_sweep_writes_three_files_that_agree(tmp_path, capsys):

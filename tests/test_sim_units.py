@@ -29,7 +29,7 @@ from rtl import interfaces
 from rtl.interfaces import ArrayUse, Status
 from sim import runner
 from sim.bench import Recording, Traffic
-from sim.faults import FAULTS, faulty_job
+from sim.faults import faults_of, faulty_job
 from sim.random_jobs import random_job
 from sim.report import summary_files, write_summary
 from sim.runner import SimulationError
@@ -127,8 +127,8 @@ def test_the_words_of_a_job_are_its_tensors_and_fields(seed, config):
             assert {bits(word, names[number].offset, config.position_bits) for word in mine} == {int(expected[n])}
         assert [bits(word, names["last"].offset, 1) for word in sent] == [0] * (len(sent) - 1) + [1]
         assert max(sent) < 1 << names.size
-    assert list(words.values) == job.indices.tolist()
-    for index, row in zip(job.indices.tolist(), job.value, strict=True):
+    assert list(words.values) == ([] if job.shared else job.indices.tolist())
+    for index, row in zip(words.values, job.value, strict=not job.shared):
         assert np.array_equal(lanes_of(words.values[index], config, job.value_dim), row)
     end = 1 << 16 * config.output_lanes
     if job.state is None:
@@ -152,6 +152,7 @@ def test_the_words_of_a_job_are_its_tensors_and_fields(seed, config):
         "window": job.mask.window,
         "from_state": int(job.state is not None),
         "emit_state": int(job.emit_state),
+        "shared": int(job.shared),
         "tag": job.tag,
     }
 
@@ -389,6 +390,16 @@ def test_problems_of_every_job_are_found():
     assert [line.partition(":")[0] for line in problems] == ["job 0", "job 0", "job 2", "job 2"]
 
 
+def test_shared_values_are_asked_for_by_no_request():
+    job = plain_job()
+    job = replace(job, value=job.key[:, :5], shared=True)
+    result = run_job(job, TINY.lanes)
+    expectation = Expectation("latent", job, result)
+    assert check([expectation], seen(job, result, asked=[]), TINY) == []
+    lines = check([expectation], seen(job, result, asked=[4]), TINY)
+    assert lines == ["latent: values of 1 keys were asked for, expected 0"]
+
+
 def test_a_rejected_job_is_a_zero_beat_an_empty_record_and_no_request():
     job = plain_job()
     nothing = {"keys": 0, "survivors": 0, "packs": 0, "saturated": 0, "dropped": [0] * 4, "empty": 0}
@@ -446,18 +457,30 @@ def test_random_jobs_reach_the_corners():
         assert 3 <= sum(wanted) < len(jobs)
 
 
+def test_random_jobs_share_values_where_the_core_can():
+    rng = np.random.default_rng(0)
+    for config in CONFIGS.values():
+        jobs = [random_job(rng, config, 20) for _ in range(60)]
+        share = sum(job.shared for job in jobs) / len(jobs)
+        assert 0.3 < share < 0.7 if config.shared_values else share == 0
+    assert any(config.shared_values for config in CONFIGS.values())
+
+
 def test_faults_cover_every_status_but_ok():
     """On every core, however small, a fault of each kind is answered by the status that is named for it."""
     rng = np.random.default_rng(1)
     for config in CONFIGS.values():
-        expected = {kind: {faulty_job(rng, config, kind)[1].status for _ in range(5)} for kind in FAULTS}
+        expected = {kind: {faulty_job(rng, config, kind)[1].status for _ in range(5)} for kind in faults_of(config)}
         assert all(len(found) == 1 for found in expected.values())
-        assert set().union(*expected.values()) == set(Status) - {Status.OK}
+        impossible = {Status.KEY_TIMEOUT: config.key_timeout == 0, Status.SHARED: config.shared_values == 1}
+        possible = {status for status in Status if not impossible.get(status)}
+        assert set().union(*expected.values()) == possible - {Status.OK}
 
 
-@given(SEEDS, st.sampled_from(list(CONFIGS)), st.sampled_from(list(FAULTS)))
+@given(SEEDS, st.sampled_from([(core, kind) for core, config in CONFIGS.items() for kind in faults_of(config)]))
 @settings(max_examples=150)
-def test_a_faulty_job_is_wrong_in_the_way_it_says(seed, core, kind):
+def test_a_faulty_job_is_wrong_in_the_way_it_says(seed, fault):
+    core, kind = fault
     config = CONFIGS[core]
     words, expectation = faulty_job(np.random.default_rng(seed), config, kind)
     job = expectation.job
@@ -481,7 +504,11 @@ def test_a_faulty_job_is_wrong_in_the_way_it_says(seed, core, kind):
         Status.ROWS: ("rows", config.rows),
         Status.KEYS: ("keys", config.max_keys),
     }
-    if status in limits:
+    if kind == "beyond_key":
+        assert set(wrong) <= {"shared", "value_dim"}
+        assert words.fields["shared"] == 1
+        assert words.fields["value_dim"] > words.fields["head_dim"]
+    elif status in limits:
         name, largest = limits[status]
         assert set(wrong) == {name}
         assert wrong[name] == 0 or wrong[name] > largest
@@ -490,6 +517,8 @@ def test_a_faulty_job_is_wrong_in_the_way_it_says(seed, core, kind):
         assert words.fields["mask"] == 3 or (words.fields["mask"] == 2 and words.fields["window"] == 0)
     elif status == Status.TAU:
         assert words.fields["tau"] < formats.TAU_MIN
+    elif status == Status.SHARED:
+        assert (wrong, config.shared_values) == ({"shared": 1}, 0)
     elif status == Status.QUERY_LENGTH:
         assert (len(words.query) != queries, wrong) == (True, {})
     elif status == Status.STATE_LENGTH:
@@ -643,6 +672,7 @@ def test_a_simulator_is_known_by_configuration_sources_tools_and_tracing(tmp_pat
         "score_slots": 64,
         "tag_bits": 15,
         "key_timeout": 99,
+        "shared_values": 1,
     }
     prints = {runner._fingerprint(TINY, waves) for waves in (False, True)}
     for name in TINY.to_dict():

@@ -23,6 +23,9 @@ def print_tensors(tensors: AttentionTensors) -> None:
     """Print shapes, scales, mask and metadata."""
     for name in ("q", "k", "v"):
         tensor, scale = getattr(tensors, name), getattr(tensors, f"{name}_scale")
+        if tensor is None:
+            print(f"{name:14}the first {tensors.values.shape[-1]} elements of k")
+            continue
         scales = "" if scale is None else f", scale {np.min(scale):.4g} to {np.max(scale):.4g}"
         print(f"{name:14}{tensor.dtype} {' x '.join(map(str, tensor.shape))}{scales}")
     print(f"{'softmax_scale':14}{'1 / sqrt(head_dim)' if tensors.softmax_scale is None else tensors.softmax_scale}")
@@ -39,10 +42,13 @@ def run(options: argparse.Namespace) -> None:
     print_tensors(tensors)
     if not tensors.is_float:
         return
-    exact = float_attention(tensors.q, tensors.k, tensors.v, tensors.softmax_scale, tensors.mask)
+    exact = float_attention(tensors.q, tensors.k, tensors.values, tensors.softmax_scale, tensors.mask)
     print("\nint8 against float, both in float64 arithmetic:")
     print(f"{'key mean':12}{'SNR dB':>10}{'worst head':>12}{'max error':>12}")
-    for label, quantised in (("kept", attention), ("subtracted", tensors.quantise(subtract_key_mean=True))):
+    quantised_by = {"kept": attention}
+    if not attention.shared:
+        quantised_by["subtracted"] = tensors.quantise(subtract_key_mean=True)
+    for label, quantised in quantised_by.items():
         measured = quantised_attention(quantised, tensors.mask)
         worst = min(map(snr_db, exact, measured))
         print(f"{label:12}{snr_db(exact, measured):10.1f}{worst:12.1f}{max_abs_error(exact, measured):12.2e}")
