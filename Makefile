@@ -37,7 +37,7 @@ export LOAD_LIBPYTHON
 .DELETE_ON_ERROR:
 # Two pips must not write one .venv, and Verilator and pytest use the cores by themselves.
 .NOTPARALLEL:
-.PHONY: all help prerequisites venv models test soak bench bench-golden lint synth clean distclean
+.PHONY: all help prerequisites venv models test soak sweep-resume bench bench-golden lint synth clean distclean
 
 all: $(BUILD)/lean_attention.v $(BUILD)/minilm.json $(BUILD)/summary.json $(BUILD)/plots/.done ## generate the Verilog, simulate it on real attention, compare, plot (the default)
 	@echo
@@ -114,6 +114,9 @@ test: $(VENV)/.test ## run the tests; those of models only after `make models`
 
 soak: $(VENV)/.test ## compare RTL with golden on N random runs
 	$(RUN) -m sim soak --runs $(N) $(if $(SEED),--seed $(SEED))
+
+sweep-resume: $(VENV)/.test ## kill a sweep of 10,000 points halfway, run one on two Dask workers, and compare what they end with
+	$(RUN) -m pytest tests/test_perf_sweep.py -k 'killed_halfway or dask_cluster' --sweep-points 10000
 
 bench: $(VENV)/.base ## print the benchmarks' figures
 	$(RUN) -m sim bench

@@ -225,6 +225,12 @@ def test_parallel_make_installs_one_at_a_time(checkout: Checkout):
     ]
 
 
+def test_long_sweeps_are_tests_with_more_points(checkout: Checkout):
+    assert checkout.make("sweep-resume").returncode == 0
+    run = "pytest tests/test_perf_sweep.py -k killed_halfway or dask_cluster --sweep-points 10000"
+    assert checkout.modules_run() == [*BASE, "pip install --editable .[test]", run]
+
+
 def test_broken_environment_is_made_anew(checkout: Checkout):
     checkout.make("venv")
     checkout.modules_run()
