@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
+# Of ZigZag and SCALE-Sim, which need an older NumPy.
+TOOLS := $(VENV)/tools
 BUILD := build
 
 INPUT := golden/data/minilm_l3_128.npz
@@ -37,7 +39,7 @@ export LOAD_LIBPYTHON
 .DELETE_ON_ERROR:
 # Two pips must not write one .venv, and Verilator and pytest use the cores by themselves.
 .NOTPARALLEL:
-.PHONY: all help prerequisites venv models test soak sweep-resume bench bench-golden lint synth clean distclean
+.PHONY: all help prerequisites venv models test soak sweep-resume bench bench-golden tools lint synth clean distclean
 
 all: $(BUILD)/lean_attention.v $(BUILD)/minilm.json $(BUILD)/summary.json $(BUILD)/plots/.done ## generate the Verilog, simulate it on real attention, compare, plot (the default)
 	@echo
@@ -124,6 +126,15 @@ bench: $(VENV)/.base ## print the benchmarks' figures
 
 bench-golden: $(VENV)/.models ## compare the golden model's time with PyTorch's float32 attention, after installing that
 	$(RUN) -m golden bench
+
+$(TOOLS)/.installed: perf_model/data/tools/requirements.txt | $(VENV)/.base
+	@echo "==> Installing ZigZag and SCALE-Sim into $(TOOLS) (about a minute, and 700 megabytes)"
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+tools: $(VENV)/.base $(TOOLS)/.installed ## run ZigZag and SCALE-Sim again, after installing them, and compare with their stored answers
+	$(RUN) -m perf_model tools --rerun $(TOOLS)/bin/python
 
 lint: $(VENV)/.lint ## check style, types and the Verilog of every preset
 	$(VENV)/bin/ruff check .

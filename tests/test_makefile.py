@@ -231,6 +231,18 @@ def test_long_sweeps_are_tests_with_more_points(checkout: Checkout):
     assert checkout.modules_run() == [*BASE, "pip install --editable .[test]", run]
 
 
+def test_tools_have_an_environment_of_their_own(checkout: Checkout):
+    requirements = checkout.root / "perf_model" / "data" / "tools" / "requirements.txt"
+    requirements.parent.mkdir(parents=True)
+    requirements.touch()
+    rerun = "perf_model tools --rerun .venv/tools/bin/python"
+    assert checkout.make("tools").returncode == 0
+    install = f"pip install --requirement {requirements.relative_to(checkout.root)}"
+    assert checkout.modules_run() == [*BASE, "venv --clear .venv/tools", install, rerun]
+    assert checkout.make("tools").returncode == 0
+    assert checkout.modules_run() == [rerun]
+
+
 def test_broken_environment_is_made_anew(checkout: Checkout):
     checkout.make("venv")
     checkout.modules_run()
