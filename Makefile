@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP_INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
+# Of ZigZag and SCALE-Sim, which need an older NumPy.
+TOOLS := $(VENV)/tools
 BUILD := build
 
 INPUT := golden/data/minilm_l3_128.npz
@@ -37,7 +39,7 @@ export LOAD_LIBPYTHON
 .DELETE_ON_ERROR:
 # Two pips must not write one .venv, and Verilator and pytest use the cores by themselves.
 .NOTPARALLEL:
-.PHONY: all help prerequisites venv models test soak bench bench-golden lint synth clean distclean
+.PHONY: all help prerequisites venv models test soak sweep-resume bench bench-golden tools lint synth clean distclean
 
 all: $(BUILD)/lean_attention.v $(BUILD)/minilm.json $(BUILD)/summary.json $(BUILD)/plots/.done ## generate the Verilog, simulate it on real attention, compare, plot (the default)
 	@echo
@@ -115,12 +117,24 @@ test: $(VENV)/.test ## run the tests; those of models only after `make models`
 soak: $(VENV)/.test ## compare RTL with golden on N random runs
 	$(RUN) -m sim soak --runs $(N) $(if $(SEED),--seed $(SEED))
 
+sweep-resume: $(VENV)/.test ## kill a sweep of 10,000 points halfway, run one on two Dask workers, and compare what they end with
+	$(RUN) -m pytest tests/test_perf_sweep.py -k 'killed_halfway or dask_cluster' --sweep-points 10000
+
 bench: $(VENV)/.base ## print the benchmarks' figures
 	$(RUN) -m sim bench
 	$(RUN) -m perf_model bench
 
 bench-golden: $(VENV)/.models ## compare the golden model's time with PyTorch's float32 attention, after installing that
 	$(RUN) -m golden bench
+
+$(TOOLS)/.installed: perf_model/data/tools/requirements.txt | $(VENV)/.base
+	@echo "==> Installing ZigZag and SCALE-Sim into $(TOOLS) (about a minute, and 700 megabytes)"
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+tools: $(VENV)/.base $(TOOLS)/.installed ## run ZigZag and SCALE-Sim again, after installing them, and compare with their stored answers
+	$(RUN) -m perf_model tools --rerun $(TOOLS)/bin/python
 
 lint: $(VENV)/.lint ## check style, types and the Verilog of every preset
 	$(VENV)/bin/ruff check .

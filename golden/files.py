@@ -16,7 +16,8 @@ from golden.errors import InputError
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Answer what fails in the block, which writes `path`, with InputError."""
     try:
         yield
     except OSError as error:
@@ -25,7 +26,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 def make_folder(path: Path) -> None:
     """Create the folder `path` unless it is there, or raise InputError if that can't be done."""
-    with _writing(path):
+    with writing(path):
         if path.is_file():
             raise InputError(f"{path} is a file; a folder is needed")
         path.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,7 @@ def require_writable(*paths: Path) -> None:
     """
     for path in paths:
         make_folder(path.parent)
-        with _writing(path):
+        with writing(path):
             new = not path.exists()
             path.open("ab").close()
             if new:
@@ -48,7 +49,7 @@ def require_writable(*paths: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, or raise InputError if that can't be done."""
     make_folder(path.parent)
-    with _writing(path):
+    with writing(path):
         path.write_text(text)
 
 
@@ -100,7 +101,7 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with _writing(path):
+        with writing(path):
             with partial.open("wb") as file:
                 np.savez_compressed(file, **arrays)
             partial.replace(path)

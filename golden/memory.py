@@ -27,6 +27,9 @@ CHANNEL_ORDER = ("v", "o", "q", "state", "k")
 UNITS = 256
 """Parts of a byte in which bandwidth is counted, so that it is exact."""
 
+LARGEST = 1 << 20
+"""Of every property of a memory: far above any that is built, and sums of them fit 64 bits."""
+
 
 class Channel(NamedTuple):
     """A memory's channel on a core, in whole numbers.
@@ -46,6 +49,12 @@ class Channel(NamedTuple):
     prices: dict[str, int]
 
 
+def check_bandwidth(bandwidth: float | None, name: str) -> None:
+    """Raise InputError, with `name`, if a memory can't move so many bytes a cycle; None is any number of them."""
+    if bandwidth is not None and not 1 / UNITS <= bandwidth <= LARGEST:
+        raise InputError(f"{name} must be from 1/{UNITS} to {LARGEST} bytes a cycle, not {bandwidth:g}")
+
+
 @dataclass(frozen=True)
 class Memory:
     """What of the memory a core's cycles depend on. The default never stalls a stream.
@@ -55,11 +64,11 @@ class Memory:
     bandwidth : float, optional
         Bytes a cycle that all ports share, counted in steps of 1/256; None for any number.
     latency : int
-        Cycles from the taking of a value request to the first cycle in which its row may be moved, at least 1.
+        Cycles from the taking of a value request to the first cycle in which its row may be moved, 1 to `LARGEST`.
     outstanding : int, optional
-        Value rows asked for at a time, at least 1; None for any number.
+        Value rows asked for at a time, 1 to `LARGEST`; None for any number.
     buffer : int
-        Beats that wait at an input port, at least 1. Only counts where `bandwidth` is given.
+        Beats that wait at an input port, 1 to `LARGEST`. Only counts where `bandwidth` is given.
 
     Raises
     ------
@@ -73,12 +82,11 @@ class Memory:
     buffer: int = 16
 
     def __post_init__(self) -> None:
-        if self.bandwidth is not None and not 1 / UNITS <= self.bandwidth <= 1 << 20:
-            raise InputError(f"bandwidth must be from 1/{UNITS} to {1 << 20} bytes a cycle, not {self.bandwidth}")
+        check_bandwidth(self.bandwidth, "bandwidth")
         for name in ("latency", "outstanding", "buffer"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} of a memory must be at least 1, not {value}")
+            if value is not None and not 1 <= value <= LARGEST:
+                raise InputError(f"{name} of a memory must be from 1 to {LARGEST}, not {value}")
 
     def channel(self, config: CoreConfig) -> Channel | None:
         """Return the channel to a core of `config`, None where it never limits."""

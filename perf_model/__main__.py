@@ -7,14 +7,17 @@ import sys
 from collections.abc import Sequence
 
 from golden.options import run_command
-from perf_model.bench import run_benchmark, run_exact_benchmark
-from perf_model.commands import estimate, peers, plot
+from perf_model.bench import run_benchmark, run_exact_benchmark, run_single_benchmark
+from perf_model.commands import compare, estimate, pareto, peers, plot, sweep, tools
 
 
 def _bench(options: argparse.Namespace) -> None:
-    result = run_benchmark()
-    print("Cycles by closed form, random cores and jobs, one call on NumPy arrays:")
-    print(f"  {result.points_per_second:,.0f} design points a second ({result.points:,} in {result.seconds:.3f} s)")
+    print("Cycles by closed form, random cores and jobs, on one processor:")
+    result, single = run_benchmark(), run_single_benchmark()
+    for title, timed in (("one call on NumPy arrays", result), ("a call a point", single)):
+        rate = f"{timed.points_per_second:,.0f} design points a second"
+        print(f"  {title}: {rate} ({timed.points:,} in {timed.seconds:.3f} s)")
+    print(f"  arrays are {result.points_per_second / single.points_per_second:.0f} times as fast")
     print("Cycles followed one by one, default core, 512 queries and keys, d = 64:")
     for title, followed in run_exact_benchmark().items():
         print(f"  {title}: {followed.points_per_second / 1e6:.1f} million core cycles a second ({followed.points:,})")
@@ -28,8 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="command", help="estimate of a default workload if none is given")
     command = estimate.add(commands)
     parser.set_defaults(**vars(command.parse_args([])))
-    peers.add(commands)
-    plot.add(commands)
+    for part in (compare, sweep, pareto, plot, peers, tools):
+        part.add(commands)
 
     command = commands.add_parser("bench", help="print how fast the closed form and the exact model are")
     command.set_defaults(run=_bench)

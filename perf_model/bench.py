@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from golden.config import preset
 from golden.memory import Memory
 from perf_model.cycles import JobShape, uniform_cycles
 from perf_model.exact import JobList, core_cycles
-from perf_model.latency import CoreArrays
+from perf_model.latency import CoreArrays, Ints
 
 POINTS = 200_000
+SINGLE_POINTS = 2_000
 REPEATS = 3
 SEED = 1
 
@@ -41,8 +43,8 @@ class Benchmark:
         return self.points / self.seconds
 
 
-def run_benchmark(points: int = POINTS) -> Benchmark:
-    """Time the cycles of `points` random pairs of a core and a list of equal jobs, by one call, on one processor."""
+def random_points(points: int) -> tuple[CoreArrays, JobShape, Ints]:
+    """Return as many random cores, jobs, and how many of each job."""
     rng = np.random.default_rng(SEED)
     rows = 2 ** rng.integers(0, 7, points)
     keys = rng.integers(1, 65536, points)
@@ -59,8 +61,31 @@ def run_benchmark(points: int = POINTS) -> Benchmark:
         value_dim=rng.integers(16, 257, points),
         survivors=np.maximum(1, (keys * rng.random(points)).astype(np.int64)),
     )
-    jobs = rng.integers(1, 10_000, points)
+    return core, job, rng.integers(1, 10_000, points)
+
+
+def run_benchmark(points: int = POINTS) -> Benchmark:
+    """Time the cycles of `points` random pairs of a core and a list of equal jobs, by one call, on one processor."""
+    core, job, jobs = random_points(points)
     return Benchmark(points, _fastest(lambda: uniform_cycles(core, job, jobs)))
+
+
+def run_single_benchmark(points: int = SINGLE_POINTS) -> Benchmark:
+    """Time the same function on such points when it is called for each of them, on plain Python numbers."""
+    singles = one_by_one(random_points(points))
+    return Benchmark(points, _fastest(lambda: [uniform_cycles(*point) for point in singles]))
+
+
+def one_by_one(points: tuple[CoreArrays, JobShape, Ints]) -> list[tuple[Any, ...]]:
+    """Return what `random_points` makes as a tuple a point, of plain numbers."""
+    core, job, jobs = points
+    return list(zip(_split(core), _split(job), jobs.tolist(), strict=True))
+
+
+def _split(arrays: CoreArrays | JobShape) -> list[CoreArrays | JobShape]:
+    """Return a data class of arrays as one of numbers for each of their elements."""
+    columns = np.broadcast_arrays(*(getattr(arrays, field.name) for field in fields(arrays)))
+    return [type(arrays)(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def run_exact_benchmark(keys: int = 512) -> dict[str, Benchmark]:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from golden.compiled import compiled
 from golden.errors import InputError
 from golden.job import Job
 from perf_model.latency import (
@@ -38,6 +39,7 @@ from perf_model.latency import (
     STATE_PIECES,
     CoreShape,
     IntLike,
+    Ints,
     ceil_div,
     empty_pack_latency,
     finish_latency,
@@ -385,46 +387,84 @@ def stream_cycles(core: CoreShape, jobs: JobShape, value_latency: int = VALUE_LA
     -------
     StreamCycles
     """
+    return stream_runs(core, jobs, 1, value_latency)[0]
+
+
+def stream_runs(
+    core: CoreShape, jobs: JobShape, runs: int, value_latency: int = VALUE_LATENCY
+) -> tuple[StreamCycles, ...]:
+    """Return the cycles of a list of jobs that is run over and over, back to back, after each of the first `runs` runs.
+
+    Other parameters are those of `stream_cycles`.
+    """
     cost = job_cost(core, jobs, value_latency)
-    names = [field.name for field in fields(cost)]
-    columns = np.broadcast_arrays(*(np.atleast_1d(getattr(cost, name)) for name in names))
-    table = dict(zip(names, (column.tolist() for column in columns), strict=True))
-    rows = zip(
-        table["query_load"],
-        table["state_load"],
-        table["spacing"],
-        table["first_key"],
-        table["keys_alone"],
-        table["carried"],
-        table["lead"],
-        table["drain"],
-        table["finish"],
-        table["output_step"],
-        table["query_latency"],
-        strict=True,
-    )
-    # Cycle 0 accepts the first job. Of the job before: its loading, its last key, its packs still to come, its output.
+    size = np.broadcast(*(getattr(cost, field.name) for field in fields(cost))).shape or (1,)
+    table = np.empty(size, dtype=_FOLLOWED)
+    for name in _FOLLOWED.names or ():
+        table[name] = getattr(cost, name)
+    qk, pv = (int(np.broadcast_to(beats, size).sum()) for beats in (cost.qk, cost.pv))
+    finished = _follow(table, runs, LOADER_ENTRY, LOADER_EXIT, RECORD_LATENCY)
+    totals = (finished + FIFO_LATENCY - LOADER_ENTRY + 1).tolist()
+    return tuple(StreamCycles(total, qk * n, pv * n) for n, total in enumerate(totals, 1))
+
+
+_FOLLOWED = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "query_load",
+            "state_load",
+            "spacing",
+            "first_key",
+            "keys_alone",
+            "carried",
+            "lead",
+            "drain",
+            "finish",
+            "output_step",
+            "query_latency",
+        )
+    ]
+)
+"""Fields of `JobCost` that decide when a job starts and ends."""
+
+
+@compiled
+def _follow(jobs: npt.NDArray[Any], runs: int, loader_entry: int, loader_exit: int, record_latency: int) -> Ints:
+    """Return the cycle of each run in which the last entry of its last output is made, cycle 0 accepting the first job.
+
+    Latencies come as data, because compiled code would not notice when a constant changes.
+
+    Parameters
+    ----------
+    jobs : numpy.ndarray
+        Dtype `_FOLLOWED`, shape (jobs,).
+    runs : int
+        How often the list is run.
+    loader_entry, loader_exit, record_latency : int
+        As in `perf_model.latency`.
+    """
+    # Of the job before: its loading, its last key, its packs still to come, its output.
     loaded = -1
     last_key = last_key_before = -(1 << 40)
     packs_from = packs_left = 0
     values_end = finished = finished_before = -(1 << 40)
     last_query_latency = query_latency_before = 0
-    for query, state, spacing, first, keys, carried, lead, drain, finish, step, query_latency in rows:
+    ends = np.empty(runs, dtype=np.int64)
+    for n in range(len(jobs) * runs):
+        job = jobs[n % len(jobs)]
         accepted = max(loaded + 1, last_key_before + query_latency_before)
-        claimed = max(accepted + LOADER_ENTRY + query, finished_before + RECORD_LATENCY + 1)
-        loaded = claimed + LOADER_EXIT - 1 + state
+        claimed = max(accepted + loader_entry + job.query_load, finished_before + record_latency + 1)
+        loaded = claimed + loader_exit - 1 + job.state_load
         start = max(loaded + 1, last_key + 1)
-        end = max(start + keys - 1, last_key + spacing + keys - first)
+        end = max(start + job.keys_alone - 1, last_key + job.spacing + job.keys_alone - job.first_key)
         left = packs_left - min(max(start - packs_from, 0), packs_left)
         if left and packs_from <= end:
             end += left
         last_key_before, last_key = last_key, end
-        query_latency_before, last_query_latency = last_query_latency, query_latency
-        packs_from, packs_left = max(end + lead, values_end + 1), carried
-        values_end = max(end + drain, values_end + carried)
-        finished_before, finished = finished, max(values_end + finish, finished + step)
-    return StreamCycles(
-        total=finished + FIFO_LATENCY - LOADER_ENTRY + 1,
-        qk=sum(table["qk"]),
-        pv=sum(table["pv"]),
-    )
+        query_latency_before, last_query_latency = last_query_latency, job.query_latency
+        packs_from, packs_left = max(end + job.lead, values_end + 1), job.carried
+        values_end = max(end + job.drain, values_end + job.carried)
+        finished_before, finished = finished, max(values_end + job.finish, finished + job.output_step)
+        ends[n // len(jobs)] = finished
+    return ends

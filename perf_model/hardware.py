@@ -9,12 +9,13 @@ from typing import Any
 
 from golden.config import PRESETS, CoreConfig, preset
 from golden.errors import InputError
-from golden.memory import Memory
+from golden.memory import Memory, check_bandwidth
 from golden.partition import RULES
 from perf_model.energy_table import load_energy_table
 from perf_model.settings import DATA, checked, find, read_yaml
 
 MOST_CORES = 4096
+LEAST_MHZ, MOST_MHZ = 1e-3, 1e6
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class Hardware:
     merge_units: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.clock_mhz < float("inf"):
-            raise InputError(f"clock_mhz must be above 0, not {self.clock_mhz:g}")
+        if not LEAST_MHZ <= self.clock_mhz <= MOST_MHZ:
+            raise InputError(f"clock_mhz must be from {LEAST_MHZ:g} to {MOST_MHZ:g}, not {self.clock_mhz:g}")
         for key, least, most in (
             ("scratchpad_kib", 0, 1 << 30),
             ("cores", 1, MOST_CORES),
@@ -80,8 +81,7 @@ class Hardware:
         ):
             if not least <= getattr(self, key) <= most:
                 raise InputError(f"{key} must be from {least} to {most}, not {getattr(self, key)}")
-        if self.dram_bandwidth is not None and not 0 < self.dram_bandwidth < float("inf"):
-            raise InputError(f"dram_bandwidth must be above 0, not {self.dram_bandwidth:g}")
+        check_bandwidth(self.dram_bandwidth, "dram_bandwidth")
         if self.partition not in RULES:
             raise InputError(f"partition must be one of {', '.join(RULES)}, not {self.partition!r}")
         load_energy_table().check(self.technology, self.dram)

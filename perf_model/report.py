@@ -31,7 +31,8 @@ def _memory(memory: Memory, cores: int) -> str:
     return f"{bandwidth}{shared}, values after {memory.latency} cycles, {outstanding} rows outstanding"
 
 
-def _tokens(workload: Workload) -> str:
+def tokens(workload: Workload) -> str:
+    """Return the phase of a workload and the lengths of its sequences."""
     lengths = workload.lengths
     if len(lengths) == 1:
         tokens = f"{lengths[0]} tokens"
@@ -59,7 +60,7 @@ def describe(workload: Workload, hardware: Hardware) -> str:
     lines = {
         "workload": f"{workload.name}: {workload.layers} layers, {workload.heads} heads "
         f"on {workload.key_heads} of K and V, {dimensions}",
-        "": f"{_tokens(workload)}, {mask}, batch {workload.batch}",
+        "": f"{tokens(workload)}, {mask}, batch {workload.batch}",
         "core": f"{hardware.name}: {array}, {hardware.clock_mhz:g} MHz, {hardware.technology}",
         "memory": f"{hardware.dram} at {rate:g} pJ/bit, {dram}; scratchpad: {scratchpad}",
         "streams": _memory(hardware.memory, hardware.cores),

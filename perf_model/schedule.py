@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +82,7 @@ class Schedule:
     times: int
     late: tuple[tuple[int, int], ...] = ()
 
-    @property
+    @cached_property
     def jobs(self) -> JobShape:
         """The jobs of all cores, run once."""
         return JobShape.concatenate([stream.jobs for stream in self.streams])

@@ -8,7 +8,7 @@ import numpy as np
 
 from golden.config import CoreConfig
 from golden.memory import Memory
-from perf_model.cycles import JobShape, StreamCycles, stream_cycles
+from perf_model.cycles import JobShape, StreamCycles, stream_cycles, stream_runs
 from perf_model.exact import JobList, core_cycles
 from perf_model.hardware import Hardware
 from perf_model.latency import STATE_PIECES
@@ -70,20 +70,20 @@ def repeated_cycles(
     survivors : numpy.ndarray, optional
         Whether each key survives, job after job, only for `exact`; bool. Evenly spread by default.
     """
+    settled = settled_lists(np.size(blocks.rows), times)
+    closed = stream_runs(core, blocks, 1 if exact else settled[1] if settled else times)
 
     def cycles(runs: int) -> int:
         if exact:
             return core_cycles(core, job_list(blocks, survivors).repeated(runs), memory).total
-        return stream_cycles(core, JobShape.concatenate([blocks] * runs)).total
+        return closed[runs - 1].total
 
-    once = stream_cycles(core, blocks)
-    settled = settled_lists(np.size(blocks.rows), times)
     if settled is None:
         total = cycles(times)
     else:
         some, more = map(cycles, settled)
         total = some + (times - settled[0]) * (more - some) // (settled[1] - settled[0])
-    return StreamCycles(total, once.qk * times, once.pv * times)
+    return StreamCycles(total, closed[0].qk * times, closed[0].pv * times)
 
 
 def job_list(jobs: JobShape, survivors: Bools | None) -> JobList:

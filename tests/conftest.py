@@ -13,6 +13,11 @@ settings.register_profile("lean-attention", parent=settings(), deadline=None, pr
 settings.load_profile("lean-attention")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `make sweep-resume` says otherwise."""
+    parser.addoption("--sweep-points", type=int, default=960, help="of the sweeps that are killed or shared out")
+
+
 @pytest.fixture
 def figure(record_property) -> Callable[[str], None]:
     """Give a function that has a line printed after the tests, whichever process runs this one."""

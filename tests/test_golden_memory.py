@@ -16,12 +16,13 @@ CORE = CoreConfig(lanes=16, output_lanes=4)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bandwidth": 0.0}, "bandwidth must be from 1/256 to 1048576 bytes a cycle, not 0.0"),
+        ({"bandwidth": 0.0}, "bandwidth must be from 1/256 to 1048576 bytes a cycle, not 0"),
         ({"bandwidth": float("nan")}, "bandwidth must be"),
         ({"bandwidth": float("inf")}, "bandwidth must be"),
-        ({"latency": 0}, "latency of a memory must be at least 1, not 0"),
-        ({"outstanding": 0}, "outstanding of a memory must be at least 1, not 0"),
-        ({"buffer": 0}, "buffer of a memory must be at least 1, not 0"),
+        ({"latency": 0}, "latency of a memory must be from 1 to 1048576, not 0"),
+        ({"outstanding": 0}, "outstanding of a memory must be from 1 to 1048576, not 0"),
+        ({"buffer": 0}, "buffer of a memory must be from 1 to 1048576, not 0"),
+        ({"latency": 10**30}, "latency of a memory must be from 1 to 1048576, not 1"),
     ],
 )
 def test_an_impossible_memory_is_refused(change: dict, message: str):

@@ -225,6 +225,24 @@ def test_parallel_make_installs_one_at_a_time(checkout: Checkout):
     ]
 
 
+def test_long_sweeps_are_tests_with_more_points(checkout: Checkout):
+    assert checkout.make("sweep-resume").returncode == 0
+    run = "pytest tests/test_perf_sweep.py -k killed_halfway or dask_cluster --sweep-points 10000"
+    assert checkout.modules_run() == [*BASE, "pip install --editable .[test]", run]
+
+
+def test_tools_have_an_environment_of_their_own(checkout: Checkout):
+    requirements = checkout.root / "perf_model" / "data" / "tools" / "requirements.txt"
+    requirements.parent.mkdir(parents=True)
+    requirements.touch()
+    rerun = "perf_model tools --rerun .venv/tools/bin/python"
+    assert checkout.make("tools").returncode == 0
+    install = f"pip install --requirement {requirements.relative_to(checkout.root)}"
+    assert checkout.modules_run() == [*BASE, "venv --clear .venv/tools", install, rerun]
+    assert checkout.make("tools").returncode == 0
+    assert checkout.modules_run() == [rerun]
+
+
 def test_broken_environment_is_made_anew(checkout: Checkout):
     checkout.make("venv")
     checkout.modules_run()

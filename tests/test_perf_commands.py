@@ -211,7 +211,7 @@ def test_bench_prints_a_rate(capsys):
         (["estimate", "--survival", "0"], "the survival rate must be above 0"),
         (["estimate", "--survival", "nan"], "the survival rate must be above 0"),
         (["estimate", "--phase", "training"], "phase of workload 'BERT-base' must be prefill or decode"),
-        (["estimate", "--clock-mhz", "-3"], "clock_mhz must be above 0"),
+        (["estimate", "--clock-mhz", "-3"], "clock_mhz must be from 0.001"),
         (["estimate", "--technology", "3 nm"], "technology must be one of"),
         (["estimate", "--dram", "tape"], "dram must be one of"),
         (
@@ -235,7 +235,7 @@ def test_bench_prints_a_rate(capsys):
         (["estimate", "--streamed", "0.5"], "--streamed goes with --baselines and without --block-mask"),
         (["estimate", "--baselines", "--streamed", "1.5"], "share of the keys streamed must be"),
         (["estimate", "--partition", "fair"], "partition must be one of lean"),
-        (["estimate", "--dram-bandwidth", "0"], "dram_bandwidth must be above 0"),
+        (["estimate", "--dram-bandwidth", "0"], "dram_bandwidth must be from 1/256"),
         (["estimate", "--cores", "4097"], "cores must be from 1 to 4096"),
         (["estimate", "--cores", "2", "--batch", "3000"], "has 1152000 blocks of rows to list; at most 1048576 can be"),
         (["estimate", "--block-mask", "{masks}", "--batch", "3000"], "has 1152000 blocks of rows to list"),

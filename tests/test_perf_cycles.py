@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from golden.config import PRESETS, CoreConfig
 from golden.errors import InputError
 from golden.job import Job, ScoreScale
-from perf_model.bench import run_benchmark
+from perf_model.bench import one_by_one, random_points, run_benchmark, run_single_benchmark
 from perf_model.cycles import JobShape, job_cost, job_period, stream_cycles, survivors_at, uniform_cycles
 from perf_model.latency import CoreArrays
 from perf_model.schedule_cycles import repeated_cycles
@@ -195,7 +195,13 @@ def test_survivors_at_a_rate():
             survivors_at(10, rate)
 
 
-def test_benchmark_counts_points():
-    result = run_benchmark(points=1000)
+@pytest.mark.parametrize("run", [run_benchmark, run_single_benchmark])
+def test_benchmark_counts_points(run):
+    result = run(points=1000)
     assert result.points == 1000
     assert result.points_per_second == 1000 / result.seconds > 0
+
+
+def test_the_two_benchmarks_do_the_same_work():
+    points = random_points(100)
+    assert [uniform_cycles(*point) for point in one_by_one(points)] == uniform_cycles(*points).tolist()
