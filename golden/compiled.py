@@ -7,6 +7,7 @@ its package or of this one goes before Numba looks for it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from numba import njit
@@ -21,9 +22,10 @@ def forget_stale_code(folder: Path) -> None:
     """Remove Numba's cached code of the modules in `folder` that is older than a module there or in this folder."""
     newest = max(source.stat().st_mtime for place in {folder, _HERE} for source in place.glob("*.py"))
     for index in (folder / "__pycache__").glob("*.nbi"):
-        if index.stat().st_mtime < newest:
-            # Another process may have been faster.
-            index.unlink(missing_ok=True)
+        # Another process may be faster at any moment.
+        with suppress(FileNotFoundError):
+            if index.stat().st_mtime < newest:
+                index.unlink()
 
 
 forget_stale_code(_HERE)

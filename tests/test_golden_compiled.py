@@ -31,6 +31,13 @@ def test_code_older_than_any_source_of_its_folder_or_of_golden_goes(tmp_path):
     assert not new.exists()
 
 
+def test_code_that_another_process_removed_first_does_no_harm(tmp_path):
+    cache = tmp_path / "__pycache__"
+    cache.mkdir()
+    (cache / "rows.gone.nbi").symlink_to(tmp_path / "gone")
+    forget_stale_code(tmp_path)
+
+
 def test_a_constant_changed_in_another_module_is_seen(tmp_path):
     """What Numba's own cache would miss: the caller's file stays as it is."""
     package = tmp_path / "golden"
