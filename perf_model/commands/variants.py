@@ -16,21 +16,8 @@ from perf_model.workload import PHASES, load_hardware, load_workload
 _COMPARED = ("standard", "optimised", "efficient", "super")
 
 
-def _run(options: argparse.Namespace) -> None:
-    workload = load_workload(options.workload, length=options.length, phase=options.phase, batch=options.batch)
-    hardware = load_hardware(options.hardware, scratchpad_kib=options.scratchpad_kib)
-    layers = [variant_layer(name, workload) for name in options.variants]
-    costs = [variant_cost(layer, hardware, options.survival) for layer in layers]
-    print(describe(workload, hardware))
-    print(f"{'survivors':10}{options.survival:.0%} of the keys")
-    print()
-    print(table(costs))
-    if options.json:
-        write_text(options.json, json.dumps([cost.to_dict() for cost in costs], indent=2) + "\n")
-
-
-def add_commands(commands: Commands) -> None:
-    """Add ``variants``."""
+def add(commands: Commands) -> None:
+    """Add the command and its options."""
     command = commands.add_parser(
         "variants", help="compare variants of attention, with the projections around the core, at the same model size"
     )
@@ -55,4 +42,18 @@ def add_commands(commands: Commands) -> None:
     command.add_argument("--batch", type=count, metavar="N", help="sequences, in place of the workload's")
     command.add_argument("--scratchpad-kib", type=count, metavar="N", help="on-chip memory for K and V beside the core")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the costs there too")
-    command.set_defaults(run=_run)
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table, and write the JSON if that is wanted."""
+    workload = load_workload(options.workload, length=options.length, phase=options.phase, batch=options.batch)
+    hardware = load_hardware(options.hardware, scratchpad_kib=options.scratchpad_kib)
+    layers = [variant_layer(name, workload) for name in options.variants]
+    costs = [variant_cost(layer, hardware, options.survival) for layer in layers]
+    print(describe(workload, hardware))
+    print(f"{'survivors':10}{options.survival:.0%} of the keys")
+    print()
+    print(table(costs))
+    if options.json:
+        write_text(options.json, json.dumps([cost.to_dict() for cost in costs], indent=2) + "\n")
