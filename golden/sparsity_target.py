@@ -169,11 +169,14 @@ class SparsityTargetedAttention:
     ----------
     shares : list of torch.Tensor
         Soft share of the surviving keys in each call since the last `penalty`.
+    share : float
+        Soft share in all the calls that the last `penalty` was of.
     """
 
     def __init__(self, target: SparsityTarget) -> None:
         self.target = target
         self.shares: list[torch.Tensor] = []
+        self.share = 1.0
         self._streamed: list[int] = []
 
     def __call__(
@@ -253,8 +256,10 @@ class SparsityTargetedAttention:
             raise InputError("no attention was computed, so there is nothing to penalise")
         shares, streamed = torch.stack(self.shares), torch.tensor(self._streamed, dtype=self.shares[0].dtype)
         self.shares, self._streamed = [], []
+        together = (shares * streamed).sum(dim=0, keepdim=True) / streamed.sum()
+        self.share = together.item()
         if self.target.scope == "model":
-            shares = (shares * streamed).sum(dim=0, keepdim=True) / streamed.sum()
+            shares = together
         return self.target.weight * ((shares - self.target.share) ** 2).mean()
 
 
