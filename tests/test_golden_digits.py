@@ -39,6 +39,8 @@ def test_a_fifth_of_each_digit_is_held_out():
     assert len(to_train.labels) + len(held_out.labels) == 1797
     assert to_train.images.shape[1:] == (8, 8)
     assert (to_train.images.min(), to_train.images.max()) == (0, 1)
+    assert to_train.images.mean() == pytest.approx(digits.MEAN, abs=0.005)
+    assert to_train.images.std() == pytest.approx(digits.SPREAD, abs=0.005)
     shares = np.bincount(held_out.labels) / (np.bincount(held_out.labels) + np.bincount(to_train.labels))
     assert np.all(np.abs(shares - 0.2) < 0.01)
 
@@ -57,14 +59,14 @@ def test_tokens_are_patches_in_reading_order(torch):
     model = digits.build_model(TINY)
     with torch.no_grad():
         model.positions.zero_()
-    image = torch.zeros(1, 8, 8)
-    image[0, 2, 5] = 1.0
+    image = torch.full((1, 8, 8), digits.MEAN)
+    image[0, 2, 5] += digits.SPREAD
     seen = []
     model.layers[0].register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
     model(image)
     moved = (seen[0][0] - model.embedding.bias).detach()
     # Row 2 and column 5 are in the second row of patches, the third of its four: there the second pixel.
-    assert torch.allclose(moved[6], model.embedding.weight[:, 1])
+    assert torch.allclose(moved[6], model.embedding.weight[:, 1], atol=1e-6)
     assert torch.equal(moved.abs().amax(dim=1) > 1e-6, torch.arange(16) == 6)
 
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 SIDE = 8
 """Pixels of a side of an image."""
 
+MEAN, SPREAD = 0.305, 0.376
+"""Of a pixel, over all images: the model takes pixels less their mean in units of their standard deviation."""
+
 HELD_OUT = 5
 """One image in so many of each digit is not trained on."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from golden.experiments.digits import SIDE, DigitsShape
+from golden.experiments.digits import MEAN, SIDE, SPREAD, DigitsShape
 from golden.torch_modules import AttentionFunction, ProjectedAttention
 
 
@@ -61,7 +61,7 @@ class DigitsTransformer(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits of ten digits, shape (batch, 10), for images of shape (batch, 8, 8)."""
         patch = self.shape.patch
-        across = images.unflatten(1, (SIDE // patch, patch)).unflatten(3, (SIDE // patch, patch))
+        across = ((images - MEAN) / SPREAD).unflatten(1, (SIDE // patch, patch)).unflatten(3, (SIDE // patch, patch))
         x = self.embedding(across.transpose(2, 3).flatten(3).flatten(1, 2)) + self.positions
         for layer in self.layers:
             x = layer(x)
