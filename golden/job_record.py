@@ -16,7 +16,8 @@ from golden.errors import InputError
 from golden.files import make_folder, read_npz, write_npz
 from golden.kept_jobs import kept_jobs
 
-_COUNTS = ("rows", "keys", "head_dim", "value_dim", "head")
+_COUNTS = ("rows", "first", "keys", "head_dim", "value_dim", "head")
+_FROM_ZERO = ("first", "head")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,8 @@ class JobRecord:
         The core that they are for.
     rows, keys, head_dim, value_dim : numpy.ndarray
         Of each job, int64.
+    first : numpy.ndarray
+        The first key of each job, by its number within its head, int64; further ones follow it.
     head : numpy.ndarray
         Which key and value head, of which layer and sequence, a job is of: rising, int64. Jobs of one share its keys.
     survivors : numpy.ndarray
@@ -44,6 +47,7 @@ class JobRecord:
 
     config: CoreConfig
     rows: np.ndarray
+    first: np.ndarray
     keys: np.ndarray
     head_dim: np.ndarray
     value_dim: np.ndarray
@@ -56,7 +60,7 @@ class JobRecord:
             array = getattr(self, name)
             if array.dtype != np.int64 or array.shape != self.rows.shape or array.ndim != 1:
                 raise InputError(f"{name} of a job record must be int64, one a job, not {array.dtype} {array.shape}")
-            if not len(array) or array.min() < (name != "head"):
+            if not len(array) or array.min() < (name not in _FROM_ZERO):
                 raise InputError(f"{name} of a job record must hold at least one number, and only possible ones")
         if np.any(np.diff(self.head) < 0):
             raise InputError("the heads of a job record must rise")
@@ -112,7 +116,7 @@ class JobLog:
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
-        self._counts: list[tuple[int, int, int, int, int]] = []
+        self._counts: list[tuple[int, ...]] = []
         self._survivors: list[np.ndarray] = []
         self._heads = 0
 
@@ -122,14 +126,17 @@ class JobLog:
         Raises
         ------
         InputError
-            If it was without, or on a core of other rows.
+            If it was without, on a core of other rows, or with a block mask: that leaves gaps between a job's keys.
         """
         for part in parts:
+            if part.block_mask is not None:
+                raise InputError("a record of jobs can't hold those of a block mask")
             pairs = kept_jobs(part, self.config)
             blocks = len(pairs) // part.attention.kv_heads
             for number, (job, survivors) in enumerate(pairs):
                 head = self._heads + number // blocks
-                self._counts.append((job.rows, job.keys, job.head_dim, job.value_dim, head))
+                first = int(np.searchsorted(part.attention.indices, job.indices[0]))
+                self._counts.append((job.rows, first, job.keys, job.head_dim, job.value_dim, head))
                 self._survivors.append(survivors)
             self._heads += part.attention.kv_heads
 

@@ -3,7 +3,7 @@
 The equations are those of `golden.variants`, whose functions give the same numbers for the same weights. The softmax
 attention itself is a function that a module holds in `attend`, called as PyTorch's own: so one that counts survivors
 takes its place in training (`golden.sparsity_target`), and the core's arithmetic in evaluation
-(`golden.torch_attention.scaled_dot_product_attention`), without a change of the module.
+(`golden.torch_attention`), without a change of the module.
 
 Importing this module imports PyTorch.
 """

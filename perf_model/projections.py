@@ -65,8 +65,6 @@ class AttentionLayer:
         The products of one layer.
     cache : int
         Bytes a token that one layer keeps for later queries.
-    shared : bool
-        Whether the values are bytes of the keys, so that memory holds them once.
     """
 
     name: str
@@ -74,7 +72,6 @@ class AttentionLayer:
     input_bytes: int
     projections: tuple[Projection, ...]
     cache: int
-    shared: bool = False
 
     @property
     def parameters(self) -> int:
@@ -102,6 +99,11 @@ def _dimension(workload: Workload) -> int:
     return workload.heads * workload.head_dim
 
 
+def _length(workload: Workload) -> int:
+    (length,) = workload.lengths
+    return length
+
+
 def _tokens(workload: Workload) -> int:
     """Return the tokens that a layer takes in, of all sequences."""
     return workload.queries * workload.batch
@@ -118,7 +120,7 @@ def _mixing(workload: Workload) -> Projection:
 
     Under a causal mask W_A is lower triangular, and one token more takes one row of it, over all tokens before.
     """
-    length, width = workload.length, workload.batch * _dimension(workload)
+    length, width = _length(workload), workload.batch * _dimension(workload)
     triangle = length * (length + 1) // 2
     if workload.phase == "decode":
         return Projection("values", triangle, length * width, length, length * width, width)
@@ -147,7 +149,7 @@ def multi_head_layer(name: str, kind: AttentionKind, workload: Workload, kv_head
     """
     if kind.mixes_tokens and workload.phase == "decode" and not workload.causal:
         raise InputError("Super Attention decodes only under a causal mask: without one a token changes all values")
-    inner = replace(workload, kv_heads=kv_heads, value_dim=None)
+    inner = replace(workload, kv_heads=kv_heads, value_dim=None, shared_values=kind == AttentionKind.EFFICIENT)
     tokens, dimension, width = _tokens(inner), _dimension(inner), inner.key_heads * inner.head_dim
     projections = [_dense("query", tokens, dimension, dimension)]
     if kind.projects_keys:
@@ -157,9 +159,8 @@ def multi_head_layer(name: str, kind: AttentionKind, workload: Workload, kv_head
     if kind.mixes_tokens:
         projections.append(_mixing(inner))
     projections.append(_dense("output", tokens, dimension, dimension, read=_OUTPUT_BYTES * tokens * dimension))
-    shared = kind == AttentionKind.EFFICIENT
-    cache = width if shared else 2 * width
-    return AttentionLayer(name, inner, tokens * dimension, tuple(projections), cache, shared)
+    cache = width if inner.shared_values else 2 * width
+    return AttentionLayer(name, inner, tokens * dimension, tuple(projections), cache)
 
 
 def latent_layer(name: str, workload: Workload, absorbed: bool) -> AttentionLayer:
@@ -179,43 +180,44 @@ def latent_layer(name: str, workload: Workload, absorbed: bool) -> AttentionLaye
         read = query.written + _OUTPUT_BYTES * tokens * heads * latent
         between = Projection("turned queries and results", up, tokens * up, up, read, written)
         output = _dense("output", tokens, joined, dimension, read=tokens * joined)
-        inner = replace(workload, kv_heads=1, head_dim=latent + rotated, value_dim=latent)
+        inner = replace(workload, kv_heads=1, head_dim=latent + rotated, value_dim=latent, shared_values=True)
     else:
-        seen = workload.length * workload.batch
+        seen = _length(workload) * workload.batch
         written = seen * heads * (2 * plain + rotated)
         between = Projection("keys and values", up, seen * up, up, seen * (latent + rotated), written)
         output = _dense("output", tokens, joined, dimension, read=_OUTPUT_BYTES * tokens * joined)
-        inner = replace(workload, kv_heads=None, head_dim=plain + rotated, value_dim=plain)
+        inner = replace(workload, kv_heads=None, head_dim=plain + rotated, value_dim=plain, shared_values=False)
     projections = (query, down, between, output)
-    return AttentionLayer(name, inner, tokens * dimension, projections, latent + rotated, shared=absorbed)
+    return AttentionLayer(name, inner, tokens * dimension, projections, latent + rotated)
 
 
-def one_head(workload: Workload) -> Workload:
+def _one_head(workload: Workload, shared_values: bool = False) -> Workload:
     """Return the workload with one head of its whole dimension."""
-    return replace(workload, heads=1, kv_heads=None, head_dim=_dimension(workload), value_dim=None)
+    dimension = _dimension(workload)
+    return replace(workload, heads=1, kv_heads=None, head_dim=dimension, value_dim=None, shared_values=shared_values)
 
 
 def luong_layer(name: str, workload: Workload, general: bool) -> AttentionLayer:
     """Return Luong's attention with dot or general scores: the encoder's states are keys and values alike."""
-    inner = one_head(workload)
+    inner = _one_head(workload, shared_values=True)
     tokens, dimension = _tokens(inner), inner.head_dim
     width = tokens * dimension
     projections = [_dense("query", tokens, dimension, dimension)] if general else []
     projections.append(_dense("attentional state", tokens, 2 * dimension, dimension, read=(_OUTPUT_BYTES + 1) * width))
-    return AttentionLayer(name, inner, width, tuple(projections), dimension, shared=True)
+    return AttentionLayer(name, inner, width, tuple(projections), dimension)
 
 
 def memory_network_layer(name: str, workload: Workload) -> AttentionLayer:
     """Return a memory network whose hops are the layers, each with embeddings of all items for keys and for values."""
-    inner = one_head(workload)
-    items = inner.length * inner.batch
+    inner = _one_head(workload)
+    items = _length(inner) * inner.batch
     projections = tuple(_dense(made, items, inner.head_dim, inner.head_dim) for made in ("keys", "values"))
     return AttentionLayer(name, inner, items * inner.head_dim, projections, 2 * inner.head_dim)
 
 
 def snail_layer(name: str, workload: Workload) -> AttentionLayer:
     """Return SNAIL's attention block, one causal head; its convolutions are not counted."""
-    inner = replace(one_head(workload), causal=True)
+    inner = replace(_one_head(workload), causal=True)
     tokens, dimension = _tokens(inner), inner.head_dim
     projections = tuple(_dense(made, tokens, dimension, dimension) for made in ("query", "keys", "values"))
     return AttentionLayer(name, inner, tokens * dimension, projections, 2 * dimension)
@@ -255,13 +257,16 @@ def variant_layer(name: str, workload: Workload) -> AttentionLayer:
     name : str
         One of `VARIANTS`. Grouped attention has a quarter of the heads for keys and values.
     workload : Workload
-        Its key and value heads and value dimension do not matter.
+        Its key and value heads, value dimension and shared values do not matter.
 
     Raises
     ------
     InputError
-        If there is no such variant, the core computes none of it, or it is not possible for the workload.
+        If there is no such variant, the core computes none of it, it is not possible for the workload, or that has
+        several lengths or a chunk of queries.
     """
+    if len(workload.lengths) > 1 or workload.chunk is not None:
+        raise InputError("variants are compared on sequences of one length, in prefill or decode as a whole")
     if name not in _MAKERS:
         raise InputError(f"there is no variant {name!r}; there are {', '.join(VARIANTS)}")
     return _MAKERS[name](name, workload)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
+from golden.errors import InputError
 from golden.job_record import JobRecord
 from perf_model.cycles import JobShape
-from perf_model.energy import Energy, jobs_energy
+from perf_model.energy import EnergyRange
+from perf_model.estimate import jobs_activity
 from perf_model.exact import JobList, core_cycles
-from perf_model.traffic import HeadTraffic, head_traffic
-from perf_model.workload import Hardware
+from perf_model.hardware import Hardware
+from perf_model.memory_traffic import Traffic, schedule_traffic
+from perf_model.report import text_table
+from perf_model.schedule import JobStream, Schedule, overlap
+from perf_model.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,10 @@ class RecordedCost:
         Cycles, all jobs back to back, as the RTL has them.
     array_cycles : int
         Cycles in which the array works.
-    traffic : HeadTraffic
+    traffic : Traffic
         Bytes of all jobs.
-    energy : Energy
-        In pJ.
+    energies : EnergyRange
+        Energy in pJ, and its spread over the sources of the figures.
     """
 
     notes: dict[str, str | int | float]
@@ -45,8 +50,8 @@ class RecordedCost:
     survivors: int
     cycles: int
     array_cycles: int
-    traffic: HeadTraffic
-    energy: Energy
+    traffic: Traffic
+    energies: EnergyRange
 
     @property
     def survivor_share(self) -> float:
@@ -65,10 +70,10 @@ class RecordedCost:
             "cycles": self.cycles,
             "array_cycles": self.array_cycles,
             "bytes": self.traffic.ports,
-            "dram_bytes": self.traffic.dram,
             "scratchpad_bytes": self.traffic.scratchpad,
+            "dram_bytes": self.traffic.dram,
             "compulsory_bytes": self.traffic.compulsory,
-            "energy_pj": asdict(self.energy) | {"total": self.energy.total},
+            "energy_pj": {field.name: getattr(self.energies, field.name).to_dict() for field in fields(EnergyRange)},
         }
 
 
@@ -86,39 +91,53 @@ def job_list(record: JobRecord) -> JobList:
     return JobList(JobShape.concatenate([shape]), record.survivors)
 
 
-def _traffic(record: JobRecord, jobs: JobShape, scratchpad_bytes: int) -> HeadTraffic:
-    """Return the bytes of all heads, the keys and values of each read once if they fit in the scratchpad."""
+def _traffic(record: JobRecord, jobs: JobShape, scratchpad: int) -> Traffic:
+    """Return the bytes of all heads, by the rules of `perf_model.memory_traffic`: head after head on one core."""
     starts = np.flatnonzero(np.diff(record.head, prepend=-1))
-    heads = []
-    for first, end in zip(starts, [*starts[1:], len(record.head)], strict=True):
-        part = JobShape(*(np.asarray(column)[first:end] for column in vars(jobs).values()))
-        # Every job streams the keys from the first on, or a window of them; of a head the longest list is taken.
-        rows, keys = int(np.sum(part.rows)), int(np.max(part.keys))
-        heads.append(head_traffic(record.config, part, rows, keys, scratchpad_bytes))
-    return HeadTraffic(
-        {port: sum(head.ports[port] for head in heads) for port in heads[0].ports},
-        **{name: sum(getattr(head, name) for head in heads) for name in ("dram", "scratchpad", "compulsory")},
+    found = []
+    for start, end in zip(starts, [*starts[1:], len(record.head)], strict=True):
+        part = JobShape(**{name: np.asarray(column)[start:end] for name, column in vars(jobs).items()})
+        first, keys = record.first[start:end], record.keys[start:end]
+        stream = JobStream(part, overlap(first, first + keys, record.head[start:end]), np.ones(end - start, dtype=bool))
+        # As many queries as its jobs have rows, at the last positions of its keys.
+        head = Workload(
+            name="recorded",
+            heads=1,
+            head_dim=int(record.head_dim[start]),
+            value_dim=int(record.value_dim[start]),
+            layers=1,
+            length=int((first + keys).max()),
+            chunk=int(record.rows[start:end].sum()),
+        )
+        found.append(schedule_traffic(record.config, head, Schedule((stream,), 1), scratchpad))
+    return Traffic(
+        ports={port: sum(part.ports[port] for part in found) for port in found[0].ports},
+        **{name: sum(getattr(part, name) for part in found) for name in ("scratchpad", "dram", "compulsory")},
     )
 
 
-def recorded_cost(record: JobRecord, scratchpad_kib: int | None = None) -> RecordedCost:
-    """Return what a recorded run takes, in default surroundings.
+def recorded_cost(record: JobRecord, hardware: Hardware) -> RecordedCost:
+    """Return what a recorded run takes.
 
     Parameters
     ----------
     record : JobRecord
         The run.
-    scratchpad_kib : int, optional
-        On-chip memory for K and V beside the core, that of `Hardware` by default.
+    hardware : Hardware
+        What stands around the core; the core itself is the record's.
+
+    Raises
+    ------
+    InputError
+        If the hardware has several cores, to which a record's jobs do not belong.
     """
-    hardware = (
-        Hardware(record.config) if scratchpad_kib is None else Hardware(record.config, scratchpad_kib=scratchpad_kib)
-    )
+    if hardware.cores > 1:
+        raise InputError(f"recorded jobs ran on one core, not on {hardware.cores}")
+    hardware = replace(hardware, core=record.config)
     jobs = job_list(record)
-    capacity = hardware.scratchpad_kib * 1024
-    traffic = _traffic(record, jobs.shape, capacity)
-    cycles = core_cycles(record.config, jobs)
-    surroundings = capacity, hardware.technology, hardware.dram
+    traffic = _traffic(record, jobs.shape, hardware.scratchpad_bytes)
+    cycles = core_cycles(record.config, jobs, hardware.core_memory)
+    activity = jobs_activity(record.config, jobs.shape, traffic, hardware.scratchpad_bytes)
     return RecordedCost(
         notes=record.notes,
         hardware=hardware,
@@ -128,29 +147,19 @@ def recorded_cost(record: JobRecord, scratchpad_kib: int | None = None) -> Recor
         cycles=cycles.total,
         array_cycles=cycles.qk + cycles.pv,
         traffic=traffic,
-        energy=jobs_energy(record.config, jobs.shape, traffic.dram, traffic.scratchpad, *surroundings),
+        energies=activity.energies(hardware.technology, hardware.dram),
     )
 
 
 def recorded_table(costs: Sequence[RecordedCost]) -> str:
     """Return runs below each other: their notes, and cycles, bytes and energy beside those of the first."""
     names = list(dict.fromkeys(name for cost in costs for name in cost.notes))
-    header = [
-        *names,
-        "survivors",
-        "cycles",
-        "of first",
-        "value bytes",
-        "of first",
-        "DRAM bytes",
-        "energy uJ",
-        "of first",
-    ]
+    of_each = ("survivors", "cycles", "of first", "value bytes", "of first", "DRAM bytes", "energy uJ", "of first")
     first = costs[0]
-    lines = [header]
+    lines = []
     for cost in costs:
         notes = [cost.notes.get(name, "-") for name in names]
-        value, least = cost.traffic.ports["v"], first.traffic.ports["v"]
+        value, energy = cost.traffic.ports["v"], cost.energies.nominal.total
         lines.append(
             [
                 *(f"{note:.4f}" if isinstance(note, float) else str(note) for note in notes),
@@ -158,18 +167,10 @@ def recorded_table(costs: Sequence[RecordedCost]) -> str:
                 f"{cost.cycles:,}",
                 f"{cost.cycles / first.cycles:.3f}",
                 f"{value:,}",
-                f"{value / least:.3f}",
+                f"{value / first.traffic.ports['v']:.3f}",
                 f"{cost.traffic.dram:,}",
-                f"{cost.energy.total * 1e-6:,.1f}",
-                f"{cost.energy.total / first.energy.total:.3f}",
+                f"{energy * 1e-6:,.1f}",
+                f"{energy / first.energies.nominal.total:.3f}",
             ]
         )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    texts = len(names)
-    return "\n".join(
-        "  ".join(
-            f"{cell:<{width}}" if column < texts else f"{cell:>{width}}"
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return text_table([*names, *of_each], lines)

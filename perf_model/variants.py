@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from perf_model.energy import load_energy_table
+from perf_model.energy_table import load_rates
 from perf_model.estimate import Estimate, estimate
+from perf_model.hardware import Hardware
 from perf_model.latency import ceil_div
 from perf_model.projections import AttentionLayer
-from perf_model.traffic import head_traffic
-from perf_model.workload import Hardware, Workload
+from perf_model.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,11 @@ class VariantCost:
     layer : AttentionLayer
         The variant.
     core : Estimate
-        The core's part, keys and values taken for different bytes.
-    core_dram : int
-        Bytes of the core's part that reach the DRAM, values that are bytes of the keys not read again.
+        The core's part.
     """
 
     layer: AttentionLayer
     core: Estimate
-    core_dram: int
 
     @property
     def projection_cycles(self) -> int:
@@ -43,21 +40,15 @@ class VariantCost:
         return self.layer.weight_bytes + self.layer.activation_bytes
 
     @property
-    def core_energy(self) -> float:
-        """Energy of the core and its DRAM traffic, in pJ."""
-        energy = self.core.energy
-        return energy.core + energy.dram * self.core_dram / self.core.traffic.dram
-
-    @property
     def projection_energy(self) -> float:
         """Energy of the projections' multipliers and adders and of their bytes in the DRAM, in pJ.
 
         The memories of a matrix unit are not in it.
         """
-        hardware, table = self.core.hardware, load_energy_table()
-        mac = sum(table.operations[name].value for name in ("multiply_int8", "add_int32"))
-        logic = self.layer.macs * mac * table.scaling[hardware.technology].value
-        return logic + 8 * self.projection_bytes * table.dram[hardware.dram].value
+        hardware = self.core.hardware
+        rates = load_rates(hardware.technology, hardware.dram)
+        mac = rates.operations["multiply_int8"] + rates.operations["add_int32"]
+        return self.layer.macs * mac + 8 * self.projection_bytes * rates.dram
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it ready for JSON."""
@@ -65,15 +56,12 @@ class VariantCost:
             "variant": self.layer.name,
             "parameters": self.layer.parameters,
             "cache_bytes": self.layer.cache,
-            "shared_values": self.layer.shared,
             "projections": [asdict(projection) for projection in self.layer.projections],
             "projection_macs": self.layer.macs,
             "projection_cycles": self.projection_cycles,
             "weight_bytes": self.layer.weight_bytes,
             "activation_bytes": self.layer.activation_bytes,
             "projection_energy_pj": self.projection_energy,
-            "core_dram_bytes": self.core_dram,
-            "core_energy_pj": self.core_energy,
             "core": self.core.to_dict(),
         }
 
@@ -86,20 +74,6 @@ def _fitted(hardware: Hardware, workload: Workload) -> Hardware:
         max_head_dim=max(core.max_head_dim, head_dim), max_value_dim=max(core.max_value_dim, value_dim)
     )
     return replace(hardware, core=wide)
-
-
-def _shared_dram(workload: Workload, hardware: Hardware, survival: float) -> int:
-    """Return the DRAM traffic of one stream of keys whose values are bytes of them.
-
-    If the keys of a head fit in the scratchpad, no value is read beside them.
-    """
-    core, capacity = hardware.core, hardware.scratchpad_kib * 1024
-    queries = workload.queries * workload.group
-    head = head_traffic(core, workload.blocks(core, survival), queries, workload.length, capacity)
-    keys = workload.length * core.head_beats(workload.head_dim) * core.lanes
-    if keys > capacity:
-        return head.dram
-    return head.ports["q"] + head.ports["state"] + min(head.ports["k"], keys) + head.ports["o"]
 
 
 def variant_cost(layer: AttentionLayer, hardware: Hardware, survival: float = 1.0) -> VariantCost:
@@ -120,11 +94,7 @@ def variant_cost(layer: AttentionLayer, hardware: Hardware, survival: float = 1.
         If no core holds the variant's jobs, or `survival` is not possible.
     """
     fitted = _fitted(hardware, layer.workload)
-    core = estimate(layer.workload, fitted, survival)
-    dram = core.traffic.dram
-    if layer.shared:
-        dram = _shared_dram(layer.workload, fitted, survival) * layer.workload.streams
-    return VariantCost(layer, core, dram)
+    return VariantCost(layer, estimate(layer.workload, fitted, survival))
 
 
 def table(costs: Sequence[VariantCost]) -> str:
@@ -145,13 +115,13 @@ def table(costs: Sequence[VariantCost]) -> str:
         ("  energy, uJ", [f"{cost.projection_energy * 1e-6:,.1f}" for cost in costs]),
         ("core: jobs", [f"{cost.core.jobs:,}" for cost in costs]),
         ("  cycles", [f"{cost.core.cycles.total:,}" for cost in costs]),
-        ("  bytes from and to the DRAM", [f"{cost.core_dram:,}" for cost in costs]),
-        ("  energy, uJ", [f"{cost.core_energy * 1e-6:,.1f}" for cost in costs]),
+        ("  bytes from and to the DRAM", [f"{cost.core.traffic.dram:,}" for cost in costs]),
+        ("  energy, uJ", [f"{cost.core.energy.total * 1e-6:,.1f}" for cost in costs]),
     ]
     totals: dict[str, list[float]] = {
         "cycles": [cost.projection_cycles + cost.core.cycles.total for cost in costs],
-        "bytes": [cost.projection_bytes + cost.core_dram for cost in costs],
-        "energy": [cost.projection_energy + cost.core_energy for cost in costs],
+        "bytes": [cost.projection_bytes + cost.core.traffic.dram for cost in costs],
+        "energy": [cost.projection_energy + cost.core.energy.total for cost in costs],
     }
     for name, numbers in totals.items():
         rows.append((f"both: {name}, of {first.layer.name}'s", [ratio(number, numbers[0]) for number in numbers]))

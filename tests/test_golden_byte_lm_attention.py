@@ -17,7 +17,7 @@ from golden.job_record import JobLog, JobRecord
 from golden.sparsity_target import SparsityTarget, SparsityTargetedAttention, register_sparsity_target
 from golden.tensors import load_attention
 from golden.threshold import Threshold
-from golden.torch_attention import register
+from golden.torch_functional import register_torch_attention
 from golden.variants import AttentionKind
 
 TINY = ModelShape(layers=2, hidden=32, intermediate=64, query_heads=4, kv_heads=4, head_dim=8, context=32)
@@ -73,7 +73,7 @@ def test_each_attention_is_trained_saved_loaded_and_run_on_the_core(kind, tmp_pa
     after = byte_lm.held_out_loss(model, WINDOWS)
     assert after < 0.7 * before
     byte_lm.save_model(tmp_path / "x.npz", model)
-    register(name=NAME)
+    register_torch_attention(name=NAME)
     loaded = byte_lm.load_model(tmp_path / "x.npz", NAME)
     assert byte_lm.shape_of(loaded) == replace(TINY, attention=kind)
     assert byte_lm.held_out_loss(loaded, WINDOWS) == pytest.approx(after, rel=0.02)
@@ -108,7 +108,7 @@ def test_a_target_leaves_fewer_keys_on_the_core(torch):
             register_sparsity_target(sparsity, name)
         model = byte_lm.build_model(TINY, seed=1, attention=name)
         byte_lm.train(model, TEXT, TrainingPlan(steps=60, bytes_a_step=128, rate=1e-2, warmup=5), sparsity=sparsity)
-        collector = register(config=config, threshold=Threshold.of(tau=3), name=NAME)
+        collector = register_torch_attention(config=config, threshold=Threshold.of(tau=3), name=NAME)
         model.set_attn_implementation(NAME)
         byte_lm.held_out_loss(model, WINDOWS)
         shares[share] = collector.total.survivor_share
@@ -121,7 +121,7 @@ def test_a_log_takes_the_jobs_of_all_layers(torch):
     config, threshold = preset("small"), Threshold.of(tau=2)
     model = byte_lm.build_model(TINY, attention=NAME)
     log = JobLog(config)
-    collector = register(config=config, threshold=threshold, name=NAME, log=log)
+    collector = register_torch_attention(config=config, threshold=threshold, name=NAME, log=log)
     model.set_attn_implementation(NAME)
     byte_lm.held_out_loss(model, WINDOWS[:2])
     record = log.record()
@@ -130,7 +130,7 @@ def test_a_log_takes_the_jobs_of_all_layers(torch):
     assert record.head[-1] == 15
     assert record.keys[:4].tolist() == [8, 16, 24, 32]
     assert (record.keys.sum(), record.survivors.sum()) == (collector.total.streamed, collector.total.survivors)
-    register(config=preset("tiny"), name=NAME, log=log)
+    register_torch_attention(config=preset("tiny"), name=NAME, log=log)
     with pytest.raises(InputError, match="a log of jobs must be for the core that they run on"):
         byte_lm.held_out_loss(model, WINDOWS[:1])
 

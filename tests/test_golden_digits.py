@@ -18,7 +18,7 @@ from golden.job_record import JobRecord
 from golden.sparsity_target import SparsityTarget, SparsityTargetedAttention
 from golden.tensors import load_attention
 from golden.threshold import Threshold
-from golden.torch_attention import scaled_dot_product_attention
+from golden.torch_functional import torch_attention
 from golden.variants import AttentionKind
 
 TINY = DigitsShape(layers=2, width=16, heads=2, inner=32, patch=2)
@@ -98,7 +98,7 @@ def test_each_attention_learns_and_runs_on_the_core(torch, kind, tmp_path):
     assert np.array_equal(digits.predictions(loaded, held_out), exact)
     few = digits.Digits(held_out.images[:40], held_out.labels[:40])
     collector = Collector()
-    loaded.set_attention(partial(scaled_dot_product_attention, config=preset("small"), collector=collector))
+    loaded.set_attention(partial(torch_attention, config=preset("small"), collector=collector))
     measured = digits.predictions(loaded, few)
     assert np.abs(measured - exact[:40]).max() < 0.3
     assert digits.accuracy_and_loss(measured, few)[1] == pytest.approx(
@@ -122,7 +122,7 @@ def test_a_target_leaves_fewer_keys_on_the_core(torch):
         losses.append(digits.accuracy_and_loss(digits.predictions(model, held_out), held_out)[1])
         collector = Collector()
         options = {"config": config, "threshold": Threshold.of(tau=3), "collector": collector}
-        model.set_attention(partial(scaled_dot_product_attention, **options))
+        model.set_attention(partial(torch_attention, **options))
         digits.predictions(model, few)
         kept.append(collector.total.survivor_share)
     assert kept[1] < 0.7 * kept[0]

@@ -11,7 +11,7 @@ from golden.collector import Collector
 from golden.errors import InputError
 from golden.masks import Mask
 from golden.reference import snr_db
-from golden.torch_attention import scaled_dot_product_attention
+from golden.torch_functional import torch_attention
 from golden.variants import (
     AttentionKind,
     Linear,
@@ -111,7 +111,7 @@ def test_the_cores_arithmetic_takes_the_place_of_pytorchs(kind):
     x = torch.randn(2, LENGTH, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         exact = module(x)
-        module.attend = partial(scaled_dot_product_attention, collector=collector, layer=3)
+        module.attend = partial(torch_attention, collector=collector, layer=3)
         measured = module(x)
     assert snr_db(exact.numpy(), measured.numpy()) > 25
     # Ten rows are one block of the core, which streams ten keys for each head of both sequences.

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from golden.block_mask import BlockMask
 from golden.config import preset
 from golden.errors import InputError
 from golden.fast import attend
@@ -18,6 +19,7 @@ from golden.quantise import quantise
 from golden.threshold import Threshold
 from perf_model.__main__ import main
 from perf_model.exact import JobList, core_cycles
+from perf_model.hardware import Hardware
 from perf_model.recorded import job_list, recorded_cost
 from perf_model.traffic import job_bytes
 from tests.variant_cases import arrays
@@ -47,6 +49,7 @@ def test_a_record_holds_every_job_and_what_became_of_its_keys(tmp_path):
     read = JobRecord.load(tmp_path / "new" / "x.npz")
     assert (read.config, read.notes) == (CORE, {"threshold": "tau 2", "loss": 1.25})
     assert read.head.tolist() == [0] * 5 + [1] * 5 + [2] * 2 + [3] * 2
+    assert read.first.tolist() == [0] * 14
     jobs, survivors = [], []
     for layer in layers(Threshold.of(tau=2)):
         ran = run_layer(layer.attention, CORE, layer.mask, layer.threshold)
@@ -60,7 +63,7 @@ def test_a_record_holds_every_job_and_what_became_of_its_keys(tmp_path):
     measured = core_cycles(CORE, job_list(read))
     assert measured.total == expected.total
     assert np.array_equal(measured.uses, expected.uses)
-    cost = recorded_cost(read)
+    cost = recorded_cost(read, Hardware(CORE))
     assert (cost.cycles, cost.jobs, cost.streamed) == (expected.total, len(jobs), sum(job.keys for job in jobs))
     by_job = [job_bytes(CORE, *pair) for pair in zip(jobs, survivors, strict=True)]
     assert cost.traffic.ports == {port: sum(part[port] for part in by_job) for port in by_job[0]}
@@ -68,14 +71,14 @@ def test_a_record_holds_every_job_and_what_became_of_its_keys(tmp_path):
 
 def test_a_scratchpad_saves_what_the_blocks_of_a_head_stream_again():
     made = record(Threshold())
-    with_room, without = recorded_cost(made), recorded_cost(made, scratchpad_kib=0)
+    with_room, without = recorded_cost(made, Hardware(CORE)), recorded_cost(made, Hardware(CORE, scratchpad_kib=0))
     assert without.traffic.dram == sum(without.traffic.ports.values()) - without.traffic.ports["v_req"]
     # Of the first layer, two heads of 20 keys and values of 8 bytes, once; of the second 30 of 16 and of 8.
     keys_and_values = 2 * 20 * 16 + 2 * 30 * 24
     others = with_room.traffic.ports["q"] + with_room.traffic.ports["o"]
     assert with_room.traffic.dram == keys_and_values + others
-    assert with_room.energy.dram < without.energy.dram
-    assert with_room.energy.core > without.energy.core
+    assert with_room.energies.nominal.dram < without.energies.nominal.dram
+    assert with_room.energies.nominal.core > without.energies.nominal.core
 
 
 def test_the_command_prints_a_line_for_each_record(tmp_path, capsys):
@@ -101,6 +104,22 @@ def test_only_layers_that_ran_with_keep_on_the_logs_core_can_be_recorded():
         log.add([replace(layer, kept=None)])
     with pytest.raises(InputError, match="the layer ran in blocks of 8 rows, not of 16"):
         JobLog(preset("default")).add([layer])
+    blocks = BlockMask(np.ones((2, 2, 2), dtype=bool), 16, 16)
+    with pytest.raises(InputError, match="a record of jobs can't hold those of a block mask"):
+        log.add([attend(layer.attention, CORE, layer.mask, block_mask=blocks, keep=True)])
+    with pytest.raises(InputError, match="recorded jobs ran on one core, not on 2"):
+        recorded_cost(record(), Hardware(CORE, cores=2))
+
+
+def test_a_window_is_recorded_where_it_begins():
+    q, k, v = arrays(0, (1, 24, 8), (1, 24, 8), (1, 24, 8))
+    log = JobLog(CORE)
+    log.add([attend(quantise(q, k, v), CORE, Mask.of(window=4), keep=True)])
+    made = log.record()
+    assert (made.first.tolist(), made.keys.tolist()) == ([0, 5, 13], [8, 11, 11])
+    # Three keys of each block but the first are those of the one before, and are there already.
+    cost = recorded_cost(made, Hardware(CORE))
+    assert cost.traffic.dram - cost.traffic.ports["q"] - cost.traffic.ports["o"] == 24 * 16
 
 
 @pytest.mark.parametrize(

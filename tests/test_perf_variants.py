@@ -14,10 +14,12 @@ from golden.kept_jobs import kept_jobs
 from golden.variants import Datapath
 from perf_model.__main__ import main
 from perf_model.cycles import JobShape
+from perf_model.energy_table import load_rates
 from perf_model.exact import JobList, core_cycles
+from perf_model.hardware import Hardware
 from perf_model.projections import VARIANTS, variant_layer
 from perf_model.variants import variant_cost
-from perf_model.workload import Hardware, Workload
+from perf_model.workload import Workload
 from tests.variant_cases import DIM, HEADS, LENGTH
 from tests.variant_cases import VARIANTS as GOLDEN
 
@@ -46,7 +48,7 @@ def test_the_core_is_given_the_jobs_that_golden_runs(name, golden_name, causal, 
     (run,) = datapath.runs
     attention = run.attended.attention
     assert layer.workload.key_heads == attention.kv_heads
-    assert layer.shared == run.shared
+    assert layer.workload.shared_values == run.shared
     workload = layer.workload
     if not same_dims:
         # The random latent weights of the golden case are of other proportions than DeepSeek's.
@@ -123,20 +125,30 @@ def test_a_token_more_takes_a_row_of_the_mixing_matrix_and_the_latent_form_all_k
     assert plain.macs - absorbed.macs == (N - 1) * 2 * 4 * 32 * 8
 
 
-def test_shared_values_are_read_once_if_the_keys_fit_beside_the_core():
-    hardware = Hardware(preset("small"), scratchpad_kib=1)
-    short = replace(WORKLOAD, head_dim=8, length=128)
-    core = variant_cost(variant_layer("efficient", short), hardware)
-    # 128 keys of 8 bytes fill the scratchpad; queries are 8 bytes and outputs 16.
-    assert core.core_dram == 4 * 128 * (8 + 8 + 16)
-    other = variant_cost(variant_layer("standard", short), hardware)
-    assert other.core_dram == other.core.traffic.dram > core.core_dram
-    longer = replace(short, length=129)
-    costs = [variant_cost(variant_layer(name, longer), hardware) for name in ("efficient", "standard")]
-    assert costs[0].core_dram == costs[1].core_dram
-    assert core.core.cycles == other.core.cycles
-    saved = other.core_dram - core.core_dram
-    assert other.core_energy - core.core_energy == pytest.approx(8 * saved * 8.0)
+def test_shared_values_are_in_memory_once():
+    """Of 128 keys of 8 bytes all stay beside the core; queries are 8 bytes and outputs 16."""
+    hardware = Hardware(preset("small"), scratchpad_kib=4)
+    longer = replace(WORKLOAD, length=128)
+    shared, own = (variant_cost(variant_layer(name, longer), hardware) for name in ("efficient", "standard"))
+    assert shared.core.traffic.dram == 4 * 128 * (8 + 8 + 16)
+    assert own.core.traffic.dram == 4 * 128 * (8 + 8 + 8 + 16)
+    assert shared.core.cycles == own.core.cycles
+    saved = own.core.energy.dram - shared.core.energy.dram
+    assert saved == pytest.approx(8 * 4 * 128 * 8 * 8.0)
+
+
+def test_energy_of_projections_is_of_their_products_and_bytes():
+    cost = variant_cost(variant_layer("efficient", WORKLOAD), Hardware(preset("small")))
+    rates = load_rates("22 nm", "lpddr4")
+    arithmetic = 2 * N * D * D * (rates.operations["multiply_int8"] + rates.operations["add_int32"])
+    assert cost.projection_energy == pytest.approx(arithmetic + 8 * (2 * D * D + N * D * 5) * rates.dram)
+    assert cost.projection_cycles == 2 * N * D * D // 64
+
+
+def test_workloads_of_several_lengths_are_refused():
+    for change in ({"length": (40, 50)}, {"chunk": 4}):
+        with pytest.raises(InputError, match="variants are compared on sequences of one length"):
+            variant_layer("standard", replace(WORKLOAD, **change))
 
 
 def test_the_command_prints_a_column_for_each_variant(tmp_path, capsys):

@@ -26,7 +26,7 @@ from golden.job_record import JobLog
 from golden.options import add_config_options, config_of, count, natural
 from golden.sparsity_target import SparsityTargetedAttention
 from golden.tensors import AttentionTensors, save_attention
-from golden.torch_attention import scaled_dot_product_attention
+from golden.torch_functional import torch_attention
 from golden.variants import AttentionKind
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         log = None if options.record is None else JobLog(config)
         for number, layer in enumerate(model.layers):
             layer.attention.attend = partial(
-                scaled_dot_product_attention,
+                torch_attention,
                 config=config,
                 threshold=threshold,
                 collector=collector,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from golden.files import write_text
 from golden.job_record import JobRecord
-from golden.options import Commands, count
+from golden.options import Commands, natural
+from perf_model.hardware import load_hardware
 from perf_model.recorded import recorded_cost, recorded_table
 
 
@@ -19,17 +20,23 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "records", type=Path, nargs="+", metavar="FILE", help="records of jobs; the others are compared to the first"
     )
-    command.add_argument("--scratchpad-kib", type=count, metavar="N", help="on-chip memory for K and V beside the core")
+    command.add_argument(
+        "--hardware", default="default", metavar="NAME", help="what stands around the core, as for estimate"
+    )
+    command.add_argument(
+        "--scratchpad-kib", type=natural, metavar="N", help="on-chip memory for K and V beside the core; 0 for none"
+    )
     command.add_argument("--json", type=Path, metavar="FILE", help="write the costs there too")
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Print a line for each record, and write the JSON if that is wanted."""
+    hardware = load_hardware(options.hardware, scratchpad_kib=options.scratchpad_kib)
     costs = []
     for number, path in enumerate(options.records, 1):
         print(f"{number} of {len(options.records)}: {path}", file=sys.stderr, flush=True)
-        costs.append(recorded_cost(JobRecord.load(path), options.scratchpad_kib))
+        costs.append(recorded_cost(JobRecord.load(path), hardware))
     print(recorded_table(costs))
     if options.json:
         write_text(options.json, json.dumps([cost.to_dict() for cost in costs], indent=2) + "\n")

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 from golden.files import write_text
-from golden.options import Commands, count
-from perf_model.estimate import describe
+from golden.options import Commands, count, natural
+from perf_model.hardware import load_hardware
 from perf_model.projections import VARIANTS, variant_layer
+from perf_model.report import describe
 from perf_model.variants import table, variant_cost
-from perf_model.workload import PHASES, load_hardware, load_workload
+from perf_model.workload import PHASES, load_workload
 
 _COMPARED = ("standard", "optimised", "efficient", "super")
 
@@ -40,7 +41,9 @@ def add(commands: Commands) -> None:
     command.add_argument("--length", type=count, metavar="N", help="tokens, in place of the workload's")
     command.add_argument("--phase", metavar="NAME", help=f"{' or '.join(PHASES)}, in place of the workload's")
     command.add_argument("--batch", type=count, metavar="N", help="sequences, in place of the workload's")
-    command.add_argument("--scratchpad-kib", type=count, metavar="N", help="on-chip memory for K and V beside the core")
+    command.add_argument(
+        "--scratchpad-kib", type=natural, metavar="N", help="on-chip memory for K and V beside the core; 0 for none"
+    )
     command.add_argument("--json", type=Path, metavar="FILE", help="write the costs there too")
     command.set_defaults(run=run)
 
