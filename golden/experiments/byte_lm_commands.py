@@ -193,7 +193,7 @@ def _capture(options: argparse.Namespace) -> None:
         "model": options.weights.stem,
         "layer": options.layer,
         "tokens": length,
-        "window": options.window,
+        "held_out_window": options.window,
     }
     attention = recorder.tensors.quantise()
     tensors = AttentionTensors.of(attention, recorder.tensors.mask, metadata)
