@@ -19,6 +19,18 @@ SEED ?=
 ARGS ?=
 SYNTH ?= --preset small
 
+# Of the experiments: where they go, how long models are trained, and what they are measured on. By default all of it.
+EXPERIMENTS ?= $(BUILD)/experiments
+LM_STEPS ?= 6000
+LM_MORE_STEPS ?= 1500
+LM_WINDOWS ?= 16
+DIGITS_EPOCHS ?= 60
+DIGITS_IMAGES ?= 364
+SEED_OF_MODELS ?= 0
+KINDS := standard optimised efficient super
+SHARES := 0.2 0.4
+THRESHOLDS := --tau 4 6 8 --epsilon 0.1 0.05 0.01
+
 # What a result is made from, its input aside: a change to any of these files makes it anew.
 sources = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -name '*.npz' 2>/dev/null)
 RTL_SOURCES := $(call sources,golden rtl)
@@ -39,7 +51,7 @@ export LOAD_LIBPYTHON
 .DELETE_ON_ERROR:
 # Two pips must not write one .venv, and Verilator and pytest use the cores by themselves.
 .NOTPARALLEL:
-.PHONY: all help prerequisites venv models test soak sweep-resume bench bench-golden tools lint synth clean distclean
+.PHONY: all help prerequisites venv models test soak sweep-resume bench bench-golden tools experiments experiments-quick lint synth clean distclean
 
 all: $(BUILD)/lean_attention.v $(BUILD)/minilm.json $(BUILD)/summary.json $(BUILD)/plots/.done ## generate the Verilog, simulate it on real attention, compare, plot (the default)
 	@echo
@@ -54,7 +66,7 @@ all: $(BUILD)/lean_attention.v $(BUILD)/minilm.json $(BUILD)/summary.json $(BUIL
 help: ## list the targets
 	@echo "Usage: make [TARGET] [VARIABLE=value ...]"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "Variables, with their present values:"
 	@echo "  PYTHON=$(PYTHON)  the Python that .venv is made with"
@@ -135,6 +147,60 @@ $(TOOLS)/.installed: perf_model/data/tools/requirements.txt | $(VENV)/.base
 
 tools: $(VENV)/.base $(TOOLS)/.installed ## run ZigZag and SCALE-Sim again, after installing them, and compare with their stored answers
 	$(RUN) -m perf_model tools --rerun $(TOOLS)/bin/python
+
+# A model trained further without a target is what those with one are compared to.
+LM_MODELS := $(KINDS) more $(addprefix target-,$(SHARES))
+DIGITS_MODELS := $(KINDS) $(addprefix target-,$(SHARES))
+RESULTS := $(foreach phase,prefill decode,$(LM_MODELS:%=$(EXPERIMENTS)/lm-%.$(phase).txt)) \
+    $(DIGITS_MODELS:%=$(EXPERIMENTS)/digits-%.prefill.txt) $(EXPERIMENTS)/sentences.txt
+
+experiments: $(RESULTS) ## train and measure all models of docs/variants.md (hours; an interrupted training goes on)
+	@ls $(RESULTS)
+
+experiments-quick: ## the same with little training and few inputs, to see that it runs
+	@$(MAKE) experiments EXPERIMENTS=$(BUILD)/experiments-quick LM_STEPS=20 LM_MORE_STEPS=10 LM_WINDOWS=1 \
+	    DIGITS_EPOCHS=1 DIGITS_IMAGES=4 SHARES=0.3 THRESHOLDS='--tau 6'
+
+TRAIN_LM := $(RUN) -m golden.experiments train-byte-lm --seed $(SEED_OF_MODELS) --windows $(LM_WINDOWS)
+TRAIN_DIGITS := $(RUN) -m golden.experiments train-digits --seed $(SEED_OF_MODELS) --epochs $(DIGITS_EPOCHS)
+
+$(KINDS:%=$(EXPERIMENTS)/lm-%.npz): $(EXPERIMENTS)/lm-%.npz: | $(VENV)/.models
+	@echo "==> Training the byte language model with $* attention"
+	$(TRAIN_LM) --steps $(LM_STEPS) --attention $* -o $@
+
+$(EXPERIMENTS)/lm-more.npz: $(EXPERIMENTS)/lm-standard.npz
+	@echo "==> Training it further, without a target"
+	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< -o $@
+
+$(SHARES:%=$(EXPERIMENTS)/lm-target-%.npz): $(EXPERIMENTS)/lm-target-%.npz: $(EXPERIMENTS)/lm-standard.npz
+	@echo "==> Training it further, for $* of the keys to survive"
+	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< --survive $* -o $@
+
+$(KINDS:%=$(EXPERIMENTS)/digits-%.npz): $(EXPERIMENTS)/digits-%.npz: | $(VENV)/.models
+	@echo "==> Training the model of digits with $* attention"
+	$(TRAIN_DIGITS) --attention $* -o $@
+
+$(SHARES:%=$(EXPERIMENTS)/digits-target-%.npz): $(EXPERIMENTS)/digits-target-%.npz: | $(VENV)/.models
+	@echo "==> Training the model of digits for $* of the keys to survive"
+	$(TRAIN_DIGITS) --survive $* -o $@
+
+# Jobs of prefill have the rows of the core, those of decode one. The record without a threshold is the first.
+measure = $(RUN) -m golden.experiments $(1) --record $(basename $@) $(THRESHOLDS) >$@ \
+    && $(RUN) -m perf_model recorded $(basename $@)/all.npz $$(ls $(basename $@)/*.npz | grep -v /all.npz) \
+        --json $(basename $@).json >>$@
+
+$(EXPERIMENTS)/lm-%.prefill.txt: $(EXPERIMENTS)/lm-%.npz
+	$(call measure,evaluate-byte-lm --weights $< --windows $(LM_WINDOWS))
+
+$(EXPERIMENTS)/lm-%.decode.txt: $(EXPERIMENTS)/lm-%.npz
+	$(call measure,evaluate-byte-lm --weights $< --windows $(LM_WINDOWS) --rows 1)
+
+$(EXPERIMENTS)/digits-%.prefill.txt: $(EXPERIMENTS)/digits-%.npz
+	$(call measure,evaluate-digits --weights $< --images $(DIGITS_IMAGES))
+
+$(EXPERIMENTS)/sentences.txt: | $(VENV)/.models
+	@mkdir -p $(@D)
+	$(RUN) -m golden.experiments sentences $(THRESHOLDS) >$@
 
 lint: $(VENV)/.lint ## check style, types and the Verilog of every preset
 	$(VENV)/bin/ruff check .

@@ -7,7 +7,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from golden import formats
+from golden.block_mask import BlockMask
 from golden.certificate import Certificate
+from golden.masks import Mask
 from golden.quantise import QuantisedAttention
 from golden.threshold import Threshold
 
@@ -23,6 +25,10 @@ class Attended:
     ----------
     attention : QuantisedAttention
         The layer.
+    mask : Mask
+        Its mask by position.
+    block_mask : BlockMask, optional
+        Its static mask, if it has one.
     threshold : Threshold
         Of the first block; of all, unless it has a target.
     rows : int
@@ -45,6 +51,8 @@ class Attended:
     """
 
     attention: QuantisedAttention
+    mask: Mask
+    block_mask: BlockMask | None
     threshold: Threshold
     rows: int
     output: np.ndarray

@@ -39,8 +39,21 @@ def _mask_of(attention_mask: torch.Tensor | None, causal: bool, queries: int, ke
     raise InputError("the layer's mask is neither causal nor a sliding window, so the core can't apply it")
 
 
-class _Recorder:
-    """An attention function that keeps the inputs of its `layer`-th call and leaves the work to PyTorch."""
+class LayerRecorder:
+    """An attention function for transformers that keeps the inputs of its `layer`-th call; PyTorch does the work.
+
+    Parameters
+    ----------
+    layer : int
+        Which call, counted from 0.
+
+    Attributes
+    ----------
+    calls : int
+        Calls so far.
+    tensors : AttentionTensors or None
+        The tensors of the wanted call once it was made, float32, without metadata.
+    """
 
     def __init__(self, layer: int) -> None:
         self.layer = layer
@@ -56,6 +69,7 @@ class _Recorder:
         attention_mask: torch.Tensor | None,
         **options: Any,
     ) -> tuple[torch.Tensor, None]:
+        """Return PyTorch's attention, called as transformers calls an attention function."""
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         # Of the layers before, too: their outputs, and so the inputs of this one, might be wrong.
@@ -98,7 +112,7 @@ def capture(
         If PyTorch or transformers is missing, the directory holds no model that can be captured, the layer doesn't
         exist, more tokens are wanted than the model takes, or the layer's attention is not the core's.
     """
-    recorder = _Recorder(layer)
+    recorder = LayerRecorder(layer)
     register_attention(_INTERFACE, recorder)
     directory = Path(model)
     tokenizer, network = load_model(directory, _INTERFACE)

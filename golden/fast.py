@@ -235,6 +235,8 @@ def attend(
     first_rows = [rows.start for rows in blocks.rows]
     return Attended(
         attention=attention,
+        mask=mask,
+        block_mask=block_mask,
         threshold=threshold,
         rows=config.rows,
         output=layer.by_query(arrays.output),

@@ -69,7 +69,7 @@ def run_layer(
     InputError
         If `config` can't hold a job, or `block_mask` does not fit.
     """
-    first = threshold or Threshold()
+    mask, first = mask or Mask(), threshold or Threshold()
     plan: list[PlannedJob] = []
     results: list[JobResult] = []
     current = first
@@ -80,12 +80,14 @@ def run_layer(
         plan.append(replace(planned, job=job))
         results.append(run_job(job, config.lanes))
         current = current.after(int(results[-1].survivors.sum()), job.keys)
-    return LayerJobs(plan, results, _attended(attention, config, first, plan, results))
+    return LayerJobs(plan, results, _attended(attention, config, mask, block_mask, first, plan, results))
 
 
 def _attended(
     attention: QuantisedAttention,
     config: CoreConfig,
+    mask: Mask,
+    block_mask: BlockMask | None,
     threshold: Threshold,
     plan: list[PlannedJob],
     results: list[JobResult],
@@ -101,6 +103,8 @@ def _attended(
     attendable = [job.mask.allowed(job.positions, job.indices).sum(axis=1) for job in jobs]
     return Attended(
         attention=attention,
+        mask=mask,
+        block_mask=block_mask,
         threshold=threshold,
         rows=config.rows,
         output=assemble(plan, [result.output for result in results]),

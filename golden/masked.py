@@ -138,6 +138,7 @@ def attend_masked(
     softmax_scale: float | None = None,
     threshold: Threshold | None = None,
     block_mask: BlockMask | None = None,
+    keep: bool = False,
 ) -> MaskedAttended:
     """Run a layer under a boolean mask.
 
@@ -155,6 +156,8 @@ def attend_masked(
         Nothing is dropped by default. A target is followed within each part of the layer by itself.
     block_mask : BlockMask, optional
         Keys outside it are not streamed.
+    keep : bool
+        Return which keys each block kept.
 
     Returns
     -------
@@ -187,7 +190,7 @@ def attend_masked(
                 in_group = np.arange(group) if len(masks) == 1 else offsets
                 for part in split_mask(mask, rows):
                     attention = _part_of(layer, in_group, rows, keys, part)
-                    attended = attend(attention, config, part.mask, threshold, blocks)
+                    attended = attend(attention, config, part.mask, threshold, blocks, keep=keep)
                     output[np.ix_(heads[:, in_group].reshape(-1), part.rows)] = attended.real_output
                     parts.append(attended)
     return MaskedAttended(output, parts)

@@ -24,7 +24,8 @@ _ROWS_AT_A_TIME = 4096
 _FLOATS = (np.float16, np.float32, np.float64)
 
 
-def _check_shapes(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> None:
+def check_shapes(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> None:
+    """Raise InputError unless q, k and v have the shapes of a layer: see `quantise`."""
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         if tensor.ndim != 3:
             raise InputError(f"{name} must have three axes, heads x length x dimension, not shape {tensor.shape}")
@@ -84,7 +85,7 @@ class QuantisedAttention:
     key_indices: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        _check_shapes(self.query, self.key, self.value)
+        check_shapes(self.query, self.key, self.value)
         for name, places, length in (
             ("row_positions", self.row_positions, self.queries),
             ("key_indices", self.key_indices, self.keys),
@@ -279,7 +280,7 @@ def quantise(
     """
     q, k = _as_tensor("q", q), _as_tensor("k", k)
     v = None if v is None else _as_tensor("v", v)
-    _check_shapes(q, k, k if v is None else v)
+    check_shapes(q, k, k if v is None else v)
     if v is not None and value_dim is not None:
         raise InputError("value_dim says how much of k the values are, so it can't be given beside v")
     if v is None and v_scale is not None:

@@ -182,8 +182,11 @@ def save_attention(path: str | os.PathLike[str], tensors: AttentionTensors) -> N
     Raises
     ------
     InputError
-        If the file can't be written.
+        If metadata has the name of a tensor or of an option, or the file can't be written.
     """
+    taken = sorted(tensors.metadata.keys() & set(_NAMES))
+    if taken:
+        raise InputError(f"metadata can't be called {', '.join(taken)}, which {path} has for the attention itself")
     names = (*_TENSORS, *_SCALES, "softmax_scale", "value_dim")
     arrays: dict[str, Any] = {name: getattr(tensors, name) for name in names}
     arrays = {name: value for name, value in arrays.items() if value is not None}

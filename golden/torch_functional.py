@@ -26,6 +26,7 @@ from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.fast import attend
 from golden.hugging_face import allowed_pairs, check_options, register_attention, runs_causal
+from golden.job_record import JobLog
 from golden.masked import MaskedAttended, attend_masked
 from golden.masks import Mask
 from golden.quantise import quantise
@@ -119,13 +120,14 @@ def _attend(
     config: CoreConfig,
     threshold: Threshold | None,
     block_mask: BlockMask | None,
+    keep: bool,
 ) -> MaskedAttended:
     """Run one sequence, under a boolean mask, or a causal one that counts queries and keys from 0, or none."""
     if allowed is not None:
-        return attend_masked(q, k, v, allowed, config, scale, threshold, block_mask)
+        return attend_masked(q, k, v, allowed, config, scale, threshold, block_mask, keep)
     if causal:
         k, v = k[:, : q.shape[1]], v[:, : q.shape[1]]
-    attended = attend(quantise(q, k, v, scale), config, Mask.of(causal), threshold, block_mask)
+    attended = attend(quantise(q, k, v, scale), config, Mask.of(causal), threshold, block_mask, keep=keep)
     return MaskedAttended(attended.real_output, [attended])
 
 
@@ -144,6 +146,7 @@ def torch_attention(
     block_mask: BlockMask | None = None,
     collector: Collector | None = None,
     layer: int = 0,
+    log: JobLog | None = None,
 ) -> torch.Tensor:
     """Return attention under the hardware's arithmetic, called as `torch.nn.functional` has it.
 
@@ -180,6 +183,8 @@ def torch_attention(
         Takes the call's statistics, under the number `layer`.
     layer : int
         See `collector`.
+    log : JobLog, optional
+        Takes the call's jobs; it is for the same core, so `config` must be given.
 
     Returns
     -------
@@ -203,15 +208,30 @@ def torch_attention(
     q, k, v = _operands(query, key, value, enable_gqa)
     allowed = None if attn_mask is None else _pairs(attn_mask, (*q.shape[:-1], k.shape[-2]))
     core = config or core_for(q.shape[-1], v.shape[-1])
+    if log is not None and log.config != core:
+        raise InputError("a log of jobs must be for the core that they run on")
     output = np.zeros((*q.shape[:-1], v.shape[-1]))
     parts: list[Attended] = []
     for sequence in np.ndindex(q.shape[:-3] if output.size and k.shape[-2] else 0):
         pairs = None if allowed is None else allowed[sequence]
-        attended = _attend(q[sequence], k[sequence], v[sequence], pairs, is_causal, scale, core, threshold, block_mask)
+        attended = _attend(
+            q[sequence],
+            k[sequence],
+            v[sequence],
+            pairs,
+            is_causal,
+            scale,
+            core,
+            threshold,
+            block_mask,
+            keep=log is not None,
+        )
         output[sequence] = attended.output
         parts += attended.parts
     if collector is not None:
         collector.add(layer, parts)
+    if log is not None:
+        log.add(parts)
     axes = max(2, query.ndim, key.ndim, value.ndim)
     result: torch.Tensor = torch.from_numpy(output).to(query.dtype)
     return result.reshape(result.shape[result.ndim - axes :])
@@ -225,10 +245,12 @@ class _ModelAttention:
         config: CoreConfig | None,
         threshold: Threshold | None,
         block_masks: Mapping[int, BlockMask],
+        log: JobLog | None,
     ) -> None:
         self.config = config
         self.threshold = threshold
         self.block_masks = block_masks
+        self.log = log
         self.collector = Collector()
         self._layers: WeakKeyDictionary[torch.nn.Module, int] = WeakKeyDictionary()
 
@@ -259,6 +281,7 @@ class _ModelAttention:
             block_mask=self.block_masks.get(layer),
             collector=self.collector,
             layer=layer,
+            log=self.log,
         )
         return output.transpose(1, 2).contiguous(), None
 
@@ -269,6 +292,7 @@ def register_torch_attention(
     threshold: Threshold | None = None,
     block_masks: Mapping[int, BlockMask] | None = None,
     name: str = "lean_attention",
+    log: JobLog | None = None,
 ) -> Collector:
     """Make the hardware's arithmetic an attention implementation of Hugging Face models.
 
@@ -286,6 +310,8 @@ def register_torch_attention(
         order in which they first run; a layer without one has every block.
     name : str
         The implementation's name for transformers.
+    log : JobLog, optional
+        Takes the jobs of all layers; it is for the same core, so `config` must be given.
 
     Returns
     -------
@@ -297,6 +323,6 @@ def register_torch_attention(
     InputError
         If PyTorch or transformers is missing. A model raises it when it runs if its attention is not the core's.
     """
-    attention = _ModelAttention(config, threshold, dict(block_masks or {}))
+    attention = _ModelAttention(config, threshold, dict(block_masks or {}), log)
     register_attention(name, attention)
     return attention.collector

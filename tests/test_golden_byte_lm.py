@@ -14,6 +14,7 @@ import golden
 from golden.capture import capture
 from golden.errors import InputError
 from golden.experiments import byte_language_model as byte_lm
+from golden.experiments import library_source
 from golden.experiments.__main__ import main
 from golden.experiments.byte_language_model import ModelShape, TrainingPlan
 from golden.masks import Mask, MaskKind
@@ -47,17 +48,17 @@ def make_library(root: Path, names: list[str]) -> Path:
 
 def test_each_file_is_on_one_side_by_its_name_alone(tmp_path):
     # That these two are held out is part of what the weights of the project mean: it must never change.
-    assert byte_lm.is_held_out("enum.py")
-    assert byte_lm.is_held_out("json/tool.py")
-    assert not byte_lm.is_held_out("heapq.py")
+    assert library_source.is_held_out("enum.py")
+    assert library_source.is_held_out("json/tool.py")
+    assert not library_source.is_held_out("heapq.py")
     names = ["heapq.py", "enum.py", "ast.py", "json/tool.py"]
-    corpus = byte_lm.read_corpus(make_library(tmp_path, names))
+    corpus = library_source.read_corpus(make_library(tmp_path, names))
     assert corpus.train.tobytes() == b"\0# ast.py\n\0# heapq.py\n"
     assert corpus.held_out.tobytes() == b"\0# enum.py\n\0# json/tool.py\n"
 
 
 def test_the_corpus_is_the_same_each_time_and_its_sides_share_no_file():
-    first, second = byte_lm.read_corpus(), byte_lm.read_corpus()
+    first, second = library_source.read_corpus(), library_source.read_corpus()
     assert first.digest == second.digest
     assert np.array_equal(first.held_out, second.held_out)
     train, held_out = (set(side.tobytes().split(b"\0")) - {b""} for side in (first.train, first.held_out))
@@ -79,23 +80,23 @@ def test_tests_installed_packages_and_generated_files_are_left_out(tmp_path):
         "sitecustomize.py",
     ]
     make_library(tmp_path, ["unittest/mock.py", "ast.py", *left_out])
-    assert [name for name, _ in byte_lm.library_files(tmp_path)] == ["ast.py", "unittest/mock.py"]
+    assert [name for name, _ in library_source.library_files(tmp_path)] == ["ast.py", "unittest/mock.py"]
 
 
 @pytest.mark.parametrize("names", [[], ["heapq.py"], ["enum.py"]])
 def test_a_library_without_source_is_refused(names, tmp_path):
     with pytest.raises(InputError, match="holds too little of the source of Python's library to train and measure on"):
-        byte_lm.read_corpus(make_library(tmp_path, names))
+        library_source.read_corpus(make_library(tmp_path, names))
 
 
 def test_windows_cover_the_stream_from_end_to_end():
     stream = np.arange(100, dtype=np.uint8)
-    windows = byte_lm.even_windows(stream, 10, 4)
+    windows = library_source.even_windows(stream, 10, 4)
     assert windows[:, 0].tolist() == [0, 30, 60, 90]
     assert windows[-1].tolist() == list(range(90, 100))
-    assert byte_lm.even_windows(stream, 100, 1).shape == (1, 100)
+    assert library_source.even_windows(stream, 100, 1).shape == (1, 100)
     with pytest.raises(InputError, match="a window of 101 bytes is longer than the 100 bytes there are"):
-        byte_lm.even_windows(stream, 101, 1)
+        library_source.even_windows(stream, 101, 1)
 
 
 def test_what_a_step_reads_depends_on_the_seed_and_the_step_only():
@@ -150,7 +151,7 @@ def test_the_shipped_weights_are_small_and_say_how_they_were_made():
 
 def test_the_shipped_weights_predict_held_out_source(torch):
     model = byte_lm.load_model(byte_lm.SHIPPED_WEIGHTS)
-    windows = byte_lm.even_windows(byte_lm.read_corpus().held_out, byte_lm.shape_of(model).context, 16)
+    windows = library_source.even_windows(library_source.read_corpus().held_out, byte_lm.shape_of(model).context, 16)
     assert 0.5 < byte_lm.held_out_loss(model, windows) < LOSS_BOUND
 
 
@@ -167,7 +168,7 @@ def test_the_committed_capture_is_what_its_readme_says(torch, tmp_path):
 
 def test_training_lowers_the_loss_and_rounds_the_weights(torch):
     model = byte_lm.build_model(TINY, seed=1)
-    windows = byte_lm.even_windows(TEXT, 32, 8)
+    windows = library_source.even_windows(TEXT, 32, 8)
     before = byte_lm.held_out_loss(model, windows)
     assert before == pytest.approx(np.log(256), rel=0.05)
     losses = byte_lm.train(model, TEXT, TrainingPlan(steps=40, seed=1, bytes_a_step=256, rate=1e-2, warmup=5))
@@ -178,7 +179,7 @@ def test_training_lowers_the_loss_and_rounds_the_weights(torch):
 
 
 def test_the_held_out_loss_is_the_mean_that_transformers_computes(torch):
-    model, windows = byte_lm.build_model(TINY), byte_lm.even_windows(TEXT, 32, 7)
+    model, windows = byte_lm.build_model(TINY), library_source.even_windows(TEXT, 32, 7)
     text = torch.from_numpy(windows.astype(np.int64))
     with torch.inference_mode():
         expected = float(model(input_ids=text, labels=text).loss)

@@ -148,3 +148,10 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 def test_a_save_into_nowhere_is_refused(tmp_path):
     with pytest.raises(InputError, match="can't be written: No such file or directory"):
         save_attention(tmp_path / "nowhere" / "x.npz", AttentionTensors(**tensors()))
+
+
+def test_metadata_does_not_take_the_place_of_an_option(tmp_path):
+    message = r"metadata can't be called q, window, which .*x\.npz has for the attention itself"
+    with pytest.raises(InputError, match=message):
+        save_attention(tmp_path / "x.npz", AttentionTensors(**tensors(), metadata={"window": 0, "q": 1, "layer": 2}))
+    assert not (tmp_path / "x.npz").exists()

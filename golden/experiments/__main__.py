@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from golden.experiments import byte_lm_commands, sentences
+from golden.experiments import byte_lm_commands, digits_commands, sentences
 from golden.options import run_command
 
 
@@ -15,6 +15,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     sentences.add_command(commands)
     byte_lm_commands.add_commands(commands)
+    digits_commands.add_commands(commands)
     return parser
 
 

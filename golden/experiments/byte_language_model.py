@@ -2,8 +2,8 @@
 
 It shows what a change of attention costs a decoder: its loss on source files that it was not trained on. The network is
 transformers' `LlamaForCausalLM` (rotary positions, grouped queries) with the 256 bytes as its vocabulary, so any
-attention that transformers knows by name can run it. The corpus is on every machine that runs this. PyTorch and
-transformers are imported where a model is made, and only there.
+attention that transformers knows by name can run it. Its text is that of `golden.experiments.library_source`. PyTorch
+and transformers are imported where a model is made, and only there.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import hashlib
 import json
 import math
 import os
-import sys
-import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,26 +21,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from golden.errors import InputError
-from golden.files import make_folder, read_npz, write_npz
+from golden.experiments.library_source import START
+from golden.experiments.weights import Weights, round_weights, save_weights
+from golden.files import make_folder
+from golden.variants import AttentionKind
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+    from golden.sparsity_target import SparsityTargetedAttention
+
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "data" / "byte_lm.npz"
 """The weights that come with the project; golden/data/README.md says how they were made."""
 
-START = 0
-"""The byte before each file of the corpus. Python source has no byte 0."""
-
-HELD_OUT_OF_16 = 1
-"""How many sixteenths of the files no training sees."""
-
-_LEFT_OUT_FOLDERS = {"test", "tests", "idle_test"}
-_LEFT_OUT_PACKAGES = {"encodings", "pydoc_data"}
-"""Written by programs: tables of characters, and the language reference as one file of half the held-out bytes."""
-
-_SHAPE, _TRAINING = "shape", "training"
-"""Names in a weights file beside those of the parameters."""
+_KIND = "byte language model"
 
 
 def libraries() -> tuple[Any, Any]:
@@ -63,108 +55,6 @@ def libraries() -> tuple[Any, Any]:
     return torch, transformers
 
 
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """Source files as two streams of bytes, `START` before each file.
-
-    Parameters
-    ----------
-    train, held_out : numpy.ndarray
-        uint8.
-    """
-
-    train: np.ndarray
-    held_out: np.ndarray
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the bytes to train on."""
-        return hashlib.sha256(self.train.tobytes()).hexdigest()
-
-
-def is_held_out(name: str) -> bool:
-    """Whether the file of that name is for measuring, not for training.
-
-    The name decides, not the content: a file that a later Python has changed stays on its side, so weights trained with
-    one version of Python have not seen what another version measures them on.
-
-    Parameters
-    ----------
-    name : str
-        Path below the folder of the standard library, with ``/``.
-    """
-    return hashlib.sha256(name.encode()).digest()[0] % 16 < HELD_OUT_OF_16
-
-
-def library_files(root: Path | None = None) -> Iterator[tuple[str, Path]]:
-    """Yield name and path of the source files of the standard library, in the order of their names.
-
-    Tests, packages installed beside the library and what programs wrote (`encodings`, `pydoc_data`) are left out.
-
-    Parameters
-    ----------
-    root : pathlib.Path, optional
-        Folder of a standard library; by default that of the Python that runs.
-    """
-    root = root or Path(sysconfig.get_path("stdlib"))
-    for path in sorted(_sources(root), key=lambda path: path.relative_to(root).as_posix()):
-        yield path.relative_to(root).as_posix(), path
-
-
-def _sources(root: Path) -> Iterator[Path]:
-    for top in root.glob("*"):
-        name = top.name.removesuffix(".py")
-        if name not in sys.stdlib_module_names or name in _LEFT_OUT_PACKAGES:
-            continue
-        if top.suffix == ".py":
-            yield top
-        else:
-            for path in top.rglob("*.py"):
-                if not _LEFT_OUT_FOLDERS.intersection(path.relative_to(root).parts):
-                    yield path
-
-
-def read_corpus(root: Path | None = None) -> Corpus:
-    """Read the source of the standard library.
-
-    Parameters
-    ----------
-    root : pathlib.Path, optional
-        Folder of a standard library; by default that of the Python that runs.
-
-    Raises
-    ------
-    InputError
-        If there are no source files to train on or none to measure on, or one can't be read.
-    """
-    sides: tuple[list[bytes], list[bytes]] = ([], [])
-    for name, path in library_files(root):
-        try:
-            sides[is_held_out(name)].append(bytes([START]) + path.read_bytes())
-        except OSError as error:
-            raise InputError(f"{path} can't be read: {error.strerror}") from error
-    if not all(sides):
-        folder = root or sysconfig.get_path("stdlib")
-        raise InputError(f"{folder} holds too little of the source of Python's library to train and measure on")
-    train, held_out = (np.frombuffer(b"".join(side), dtype=np.uint8) for side in sides)
-    return Corpus(train, held_out)
-
-
-def even_windows(stream: np.ndarray, length: int, number: int) -> np.ndarray:
-    """Return windows of `stream` at even distances, the first at its start, shape (number, length).
-
-    Raises
-    ------
-    InputError
-        If the stream is shorter than a window.
-    """
-    if length > len(stream):
-        raise InputError(f"a window of {length} bytes is longer than the {len(stream)} bytes there are")
-    starts = np.arange(number) * (len(stream) - length) // max(number - 1, 1)
-    windows: np.ndarray = stream[starts[:, None] + np.arange(length)]
-    return windows
-
-
 @dataclass(frozen=True)
 class ModelShape:
     """Size of a model.
@@ -177,6 +67,9 @@ class ModelShape:
         Query heads, key and value heads, and the dimension of each. `kv_heads` divides `query_heads`.
     context : int
         The most bytes that the model reads at once.
+    attention : AttentionKind
+        Which projections the attention has. Without some of them the heads are slices of the width, so that
+        ``query_heads * head_dim`` must be `hidden`, and `kv_heads` as many as `query_heads`.
 
     Raises
     ------
@@ -191,15 +84,28 @@ class ModelShape:
     kv_heads: int = 2
     head_dim: int = 64
     context: int = 512
+    attention: AttentionKind = AttentionKind.STANDARD
 
     def __post_init__(self) -> None:
+        if self.attention not in set(AttentionKind):
+            kinds = ", ".join(AttentionKind)
+            raise InputError(f"the attention of a model must be one of {kinds}, not {self.attention!r}")
+        object.__setattr__(self, "attention", AttentionKind(self.attention))
         for name, value in asdict(self).items():
+            if name == "attention":
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name} of a model must be a whole number from 1 on, not {value!r}")
         if self.query_heads % self.kv_heads:
             raise InputError(f"kv_heads must divide query_heads ({self.query_heads}), not be {self.kv_heads}")
         if self.head_dim % 2:
             raise InputError(f"head_dim must be even for rotary positions, not {self.head_dim}")
+        sliced = self.kv_heads == self.query_heads and self.query_heads * self.head_dim == self.hidden
+        if self.attention != AttentionKind.STANDARD and not sliced:
+            raise InputError(
+                f"with {self.attention} attention the heads are slices of the width: query_heads and kv_heads must be "
+                f"equal and, times head_dim, the hidden {self.hidden}"
+            )
 
 
 @dataclass(frozen=True)
@@ -221,6 +127,11 @@ class TrainingPlan:
         Largest learning rate, and the steps until it is reached.
     weight_decay, beta1, beta2, clip : float
         Of AdamW; of the matrices only. `clip` bounds the norm of the gradient.
+
+    Raises
+    ------
+    InputError
+        If the rate is not above 0.
     """
 
     steps: int = 6000
@@ -232,6 +143,10 @@ class TrainingPlan:
     beta1: float = 0.9
     beta2: float = 0.99
     clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < math.inf:
+            raise InputError(f"the rate of a training must be above 0, not {self.rate}")
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of `step`, counted from 0."""
@@ -287,7 +202,23 @@ def build_model(shape: ModelShape, seed: int = 0, attention: str = "sdpa") -> Ll
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: LlamaForCausalLM = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    if shape.attention != AttentionKind.STANDARD:
+        _leave_out_projections(model, shape)
+    model.config.projections = str(shape.attention)
     return model
+
+
+def _leave_out_projections(model: LlamaForCausalLM, shape: ModelShape) -> None:
+    """Take the projections that `shape.attention` does not have out of every layer; rotary positions stay."""
+    import torch
+
+    from golden.torch_modules import projections
+
+    for layer in model.model.layers:
+        modules = projections(shape.attention, shape.hidden, length=shape.context, causal=True, bias=False)
+        for name, module in modules.items():
+            if not isinstance(module, torch.nn.Linear):
+                setattr(layer.self_attn, name, module)
 
 
 def shape_of(model: LlamaForCausalLM) -> ModelShape:
@@ -301,6 +232,7 @@ def shape_of(model: LlamaForCausalLM) -> ModelShape:
         kv_heads=config.num_key_value_heads,
         head_dim=config.head_dim,
         context=config.max_position_embeddings,
+        attention=AttentionKind(config.projections),
     )
 
 
@@ -314,15 +246,16 @@ class _Progress:
     every: int = 100
     started: float = field(default_factory=time.monotonic)
 
-    def __call__(self, step: int, losses: list[float]) -> None:
+    def __call__(self, step: int, losses: list[float], survivors: float | None) -> None:
         done = step + 1
         if done % self.every and done != self.steps:
             return
         recent = losses[-self.every :]
         seconds = time.monotonic() - self.started
         left = seconds / (done - self.first) * (self.steps - done)
+        kept = "" if survivors is None else f"{survivors:.1%} of the keys survive, "
         self.report(
-            f"step {done} of {self.steps}, loss {np.mean(recent):.4f} over the last {len(recent)} steps, "
+            f"step {done} of {self.steps}, loss {np.mean(recent):.4f} over the last {len(recent)} steps, {kept}"
             f"{seconds / 60:.1f} min, {left / 60:.1f} min left"
         )
 
@@ -366,6 +299,7 @@ def train(
     checkpoint: Path | None = None,
     report: Callable[[str], None] = lambda line: None,
     checkpoint_every: int = 250,
+    sparsity: SparsityTargetedAttention | None = None,
 ) -> np.ndarray:
     """Train `model` in place and round its weights to float16, in which they are kept.
 
@@ -384,6 +318,8 @@ def train(
         What to do with a line on the progress.
     checkpoint_every : int
         Steps between two checkpoints.
+    sparsity : SparsityTargetedAttention, optional
+        The attention that the model runs, if its penalty is to be part of what is trained.
 
     Returns
     -------
@@ -404,7 +340,10 @@ def train(
     ]
     optimiser = torch.optim.AdamW(groups, lr=plan.rate, betas=(plan.beta1, plan.beta2))
     digest = hashlib.sha256(stream.tobytes()).hexdigest()
-    settings = json.dumps({"plan": asdict(plan), "shape": asdict(shape_of(model)), "corpus": digest})
+    target = None if sparsity is None else asdict(sparsity.target)
+    settings = json.dumps(
+        {"plan": asdict(plan), "shape": asdict(shape_of(model)), "corpus": digest, "sparsity": target}
+    )
     first = 0 if checkpoint is None else _load_checkpoint(checkpoint, settings, model, optimiser)
     if first:
         report(f"continuing after step {first}")
@@ -416,17 +355,17 @@ def train(
             group["lr"] = plan.rate_at(step)
         batch = torch.from_numpy(plan.windows_at(step, stream, context).astype(np.int64))
         loss = model(input_ids=batch, labels=batch).loss
+        losses.append(loss.item())
+        if sparsity is not None:
+            loss = loss + sparsity.penalty()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, plan.clip)
         optimiser.step()
         optimiser.zero_grad()
-        losses.append(loss.item())
-        progress(step, losses)
+        progress(step, losses, None if sparsity is None else sparsity.share)
         if checkpoint is not None and (step + 1) % checkpoint_every == 0:
             _save_checkpoint(checkpoint, settings, step + 1, model, optimiser)
-    with torch.no_grad():
-        for weight in weights:
-            weight.copy_(weight.half())
+    round_weights(model)
     model.eval()
     return np.array(losses)
 
@@ -472,28 +411,12 @@ def save_model(path: str | os.PathLike[str], model: LlamaForCausalLM, training: 
     InputError
         If a weight is not finite in float16, or the file can't be written.
     """
-    arrays = {name: weight.detach().numpy().astype(np.float16) for name, weight in model.named_parameters()}
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise InputError(f"weights {name} are not finite in float16, so the model can't be kept")
-    notes = {_SHAPE: json.dumps(asdict(shape_of(model))), _TRAINING: json.dumps(training or {})}
-    write_npz(Path(path), arrays | {name: np.array(note) for name, note in notes.items()})
-
-
-def _note(path: Path, arrays: dict[str, np.ndarray], name: str) -> dict[str, Any]:
-    """Take the note of that name out of `arrays`."""
-    try:
-        note = json.loads(str(arrays.pop(name)))
-    except (KeyError, ValueError):
-        note = None
-    if not isinstance(note, dict):
-        raise InputError(f"{path} holds no byte language model: it has no {name}")
-    return note
+    save_weights(Path(path), model, asdict(shape_of(model)), training or {})
 
 
 def read_training(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what `save_model` noted about the training."""
-    return _note(Path(path), read_npz(Path(path), "the weights of a byte language model"), _TRAINING)
+    return Weights.read(Path(path), _KIND).training
 
 
 def load_model(path: str | os.PathLike[str], attention: str = "sdpa") -> LlamaForCausalLM:
@@ -511,28 +434,14 @@ def load_model(path: str | os.PathLike[str], attention: str = "sdpa") -> LlamaFo
     InputError
         If PyTorch or transformers is missing, or the file holds no such model.
     """
-    torch, _ = libraries()
-    path = Path(path)
-    arrays = read_npz(path, "the weights of a byte language model")
-    _note(path, arrays, _TRAINING)
-    sizes = _note(path, arrays, _SHAPE)
+    libraries()
+    weights = Weights.read(Path(path), _KIND)
     try:
-        shape = ModelShape(**sizes)
+        shape = ModelShape(**weights.shape)
     except (TypeError, InputError) as error:
-        raise InputError(f"{path} holds no byte language model: its shape is not that of one") from error
+        raise InputError(f"{path} holds no {_KIND}: its shape is not that of one") from error
     model = build_model(shape, attention=attention)
-    weights = dict(model.named_parameters())
-    if set(weights) != set(arrays):
-        name = min(set(weights) ^ set(arrays))
-        what = "not among the model's" if name in arrays else "missing"
-        raise InputError(f"{path} holds no byte language model: weights {name} are {what}")
-    for name, weight in weights.items():
-        array, expected = arrays[name], tuple(weight.shape)
-        if array.dtype.kind != "f" or array.shape != expected:
-            raise InputError(f"weights {name} of {path} must be floats of shape {expected}, not {array.shape}")
-        with torch.no_grad():
-            weight.copy_(torch.from_numpy(array.astype(np.float32)))
-    model.eval()
+    weights.put_into(model)
     return model
 
 
@@ -573,9 +482,12 @@ def export_model(weights: str | os.PathLike[str], folder: str | os.PathLike[str]
     Raises
     ------
     InputError
-        If PyTorch or transformers is missing, `weights` holds no model, or `folder` can't be written.
+        If PyTorch or transformers is missing, `weights` holds no model or one without the standard projections, or
+        `folder` can't be written.
     """
     model = load_model(weights)
+    if shape_of(model).attention != AttentionKind.STANDARD:
+        raise InputError(f"{weights} has {shape_of(model).attention} attention, which no Hugging Face model has")
     folder = Path(folder)
     make_folder(folder)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from golden.options import THRESHOLD_OPTIONS
 from golden.threshold import Threshold
@@ -18,6 +19,19 @@ def add_threshold_rows(command: argparse.ArgumentParser) -> None:
     """Add ``--tau``, ``--epsilon`` and ``--target``, each of any number of values."""
     for name, metavar, text in THRESHOLD_OPTIONS:
         command.add_argument(f"--{name}", type=float, nargs="+", metavar=metavar, help=f"{text}; a row each")
+
+
+def add_record_option(command: argparse.ArgumentParser) -> None:
+    """Add ``--record``."""
+    command.add_argument(
+        "--record", type=Path, metavar="DIR", help="write the jobs of each row there, for python -m perf_model recorded"
+    )
+
+
+def record_path(options: argparse.Namespace, label: str) -> Path:
+    """Return the file in the folder of `add_record_option` for the jobs of the row `label`."""
+    folder: Path = options.record
+    return folder / f"{label.replace(' ', '-')}.npz"
 
 
 def any_threshold(options: argparse.Namespace) -> bool:

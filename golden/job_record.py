@@ -1,0 +1,155 @@
+"""The jobs that a model gave the core, with which keys survived, in a file: what a performance model needs of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from golden.attended import Attended
+from golden.config import CoreConfig
+from golden.errors import InputError
+from golden.files import make_folder, read_npz, write_npz
+from golden.kept_jobs import kept_jobs
+
+_COUNTS = ("rows", "first", "keys", "head_dim", "value_dim", "head")
+_FROM_ZERO = ("first", "head")
+
+
+@dataclass(frozen=True, eq=False)
+class JobRecord:
+    """Jobs in their order.
+
+    Parameters
+    ----------
+    config : CoreConfig
+        The core that they are for.
+    rows, keys, head_dim, value_dim : numpy.ndarray
+        Of each job, int64.
+    first : numpy.ndarray
+        The first key of each job, by its number within its head, int64; further ones follow it.
+    head : numpy.ndarray
+        Which key and value head, of which layer and sequence, a job is of: rising, int64. Jobs of one share its keys.
+    survivors : numpy.ndarray
+        Whether each key survived, job after job, bool.
+    notes : dict
+        What the run was: numbers and text, for a table.
+
+    Raises
+    ------
+    InputError
+        If the arrays do not agree with this description.
+    """
+
+    config: CoreConfig
+    rows: np.ndarray
+    first: np.ndarray
+    keys: np.ndarray
+    head_dim: np.ndarray
+    value_dim: np.ndarray
+    head: np.ndarray
+    survivors: np.ndarray
+    notes: dict[str, str | int | float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            array = getattr(self, name)
+            if array.dtype != np.int64 or array.shape != self.rows.shape or array.ndim != 1:
+                raise InputError(f"{name} of a job record must be int64, one a job, not {array.dtype} {array.shape}")
+            if not len(array) or array.min() < (name not in _FROM_ZERO):
+                raise InputError(f"{name} of a job record must hold at least one number, and only possible ones")
+        if np.any(np.diff(self.head) < 0):
+            raise InputError("the heads of a job record must rise")
+        if self.survivors.dtype != np.bool_ or self.survivors.shape != (self.keys.sum(),):
+            found = f"{self.survivors.dtype} {self.survivors.shape}"
+            raise InputError(f"a job record must say of {self.keys.sum()} keys whether they survived, not {found}")
+
+    @property
+    def survivor_share(self) -> float:
+        """Share of the streamed keys that survived."""
+        return float(self.survivors.mean())
+
+    def save(self, path: Path) -> None:
+        """Write the record so that `load` returns it again; InputError if that can't be done."""
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
+        arrays["survivors"] = np.packbits(self.survivors)
+        texts = {"config": self.config.to_dict(), "notes": self.notes}
+        make_folder(path.parent)
+        write_npz(path, arrays | {name: np.array(json.dumps(text)) for name, text in texts.items()})
+
+    @classmethod
+    def load(cls, path: Path) -> JobRecord:
+        """Read a record.
+
+        Raises
+        ------
+        InputError
+            If the file can't be read or holds no record.
+        """
+        arrays = read_npz(path, "a job record")
+        missing = {*_COUNTS, "survivors", "config", "notes"} - set(arrays)
+        if missing:
+            raise InputError(f"{path} holds no job record: it has no {min(missing)}")
+        try:
+            config, notes = (json.loads(str(arrays[name])) for name in ("config", "notes"))
+            core = CoreConfig(**config)
+            counts = {name: arrays[name] for name in _COUNTS}
+            bits = np.unpackbits(arrays["survivors"], count=int(counts["keys"].sum())).astype(bool)
+            return cls(core, **counts, survivors=bits, notes=notes)
+        except (TypeError, ValueError) as error:
+            reason = f": {error}" if isinstance(error, InputError) else ""
+            raise InputError(f"{path} holds no job record that can be used{reason}") from error
+
+
+class JobLog:
+    """Gathers the jobs of layers that run one after the other.
+
+    Parameters
+    ----------
+    config : CoreConfig
+        The core that they run on.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        self._counts: list[tuple[int, ...]] = []
+        self._survivors: list[np.ndarray] = []
+        self._heads = 0
+
+    def add(self, parts: Sequence[Attended]) -> None:
+        """Add a call of a layer that the core ran as `parts`, with ``keep=True``.
+
+        Raises
+        ------
+        InputError
+            If it was without, on a core of other rows, or with a block mask: that leaves gaps between a job's keys.
+        """
+        for part in parts:
+            if part.block_mask is not None:
+                raise InputError("a record of jobs can't hold those of a block mask")
+            pairs = kept_jobs(part, self.config)
+            blocks = len(pairs) // part.attention.kv_heads
+            for number, (job, survivors) in enumerate(pairs):
+                head = self._heads + number // blocks
+                first = int(np.searchsorted(part.attention.indices, job.indices[0]))
+                self._counts.append((job.rows, first, job.keys, job.head_dim, job.value_dim, head))
+                self._survivors.append(survivors)
+            self._heads += part.attention.kv_heads
+
+    def record(self, **notes: str | int | float) -> JobRecord:
+        """Return what was gathered, with notes on the run.
+
+        Raises
+        ------
+        InputError
+            If nothing was.
+        """
+        if not self._counts:
+            raise InputError("no layer ran, so there are no jobs to record")
+        columns = np.array(self._counts, dtype=np.int64).T
+        counts = dict(zip(_COUNTS, columns, strict=True))
+        return JobRecord(self.config, **counts, survivors=np.concatenate(self._survivors), notes=notes)
