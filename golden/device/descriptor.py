@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from golden import formats
 from golden.device.config import Capability
@@ -21,33 +21,27 @@ PAGE_SHIFT_MIN = 4
 
 
 class Flag(enum.IntFlag):
-    """Bits of a descriptor's `flags`.
+    """Bits of a descriptor's `flags`; each has a `meaning`."""
 
-    Members
-    -------
-    EMIT_STATE
-        Write partial states, not outputs.
-    FROM_STATE
-        Start each block from a partial state.
-    SHARED
-        The values are the first elements of the keys.
-    PAGED
-        Rows of keys and values lie in pages that the page table names.
-    BLOCK_MASK
-        Only blocks of keys whose bit is set are streamed.
-    CONTINUE_TAU
-        The first block goes on from the tau that the job before left; only the blocks after a kv head's first do else.
-    INTERRUPT
-        Raise the interrupt `done` at the end.
-    """
+    meaning: str
 
-    EMIT_STATE = 1 << 0
-    FROM_STATE = 1 << 1
-    SHARED = 1 << 2
-    PAGED = 1 << 3
-    BLOCK_MASK = 1 << 4
-    CONTINUE_TAU = 1 << 5
-    INTERRUPT = 1 << 6
+    def __new__(cls, value: int, meaning: str = "") -> Self:
+        """Return the member of a bit and what it means, or one of several bits."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    EMIT_STATE = 1 << 0, "write partial states, not outputs"
+    FROM_STATE = 1 << 1, "start each block from a partial state"
+    SHARED = 1 << 2, "the values are the first elements of the keys"
+    PAGED = 1 << 3, "keys and values lie in pages, which a page table names"
+    BLOCK_MASK = 1 << 4, "only blocks of keys whose bit is set are streamed"
+    CONTINUE_TAU = (
+        1 << 5,
+        "also the first block goes on from the tau that the job before left, not only a kv head's further ones",
+    )
+    INTERRUPT = 1 << 6, "raise the interrupt done at the end"
 
 
 FLAGS = sum(Flag)
@@ -64,8 +58,8 @@ class Descriptor(Packed):
     ``kv_head * group + n % group``, at position ``first_position + n // group``. Blocks are of the core's rows, each of
     them a job; the last may be smaller. Addresses wrap at the bus's width.
 
-    A row of q, k or v takes whole beats of `lanes` bytes; those past its dimension must be zero. A row of o is int16,
-    and nothing past its dimension is written. A bitmap is of u32, the block of key 0 lowest in the first, and reaches
+    A row of q, k or v takes whole beats of `lanes` bytes; those of q past its dimension must be zero. A row of o is
+    int16, and nothing past its dimension is written. A bitmap is of u32, the block of key 0 lowest in the first, and reaches
     to the block of the last key. A state is what the core's o port writes in a job that emits it, without gaps.
 
     Bytes of the structure that no field has are to be zero.
