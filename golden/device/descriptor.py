@@ -59,8 +59,8 @@ class Descriptor(Packed):
     them a job; the last may be smaller. Addresses wrap at the bus's width.
 
     A row of q, k or v takes whole beats of `lanes` bytes; those of q past its dimension must be zero. A row of o is
-    int16, and nothing past its dimension is written. A bitmap is of u32, the block of key 0 lowest in the first, and reaches
-    to the block of the last key. A state is what the core's o port writes in a job that emits it, without gaps.
+    int16, and nothing past its dimension is written. A bitmap is of u32, the block of key 0 lowest in the first, and
+    reaches to the block of the last key. A state is what the core's o port writes in a job that emits it, without gaps.
 
     Bytes of the structure that no field has are to be zero.
     """
