@@ -152,8 +152,8 @@ class DeviceConfig:
             max_head_dim=core.max_head_dim,
             max_value_dim=core.max_value_dim,
             max_keys=core.max_keys,
-            # A core without these parameters has none of the three.
-            shared_values=int(bool(getattr(core, "shared_values", 0))),
+            # A core without these parameters has neither.
+            shared_values=core.shared_values,
             error_bound=int(bool(getattr(core, "rows_per_budget", 0))),
             target_control=int(bool(getattr(core, "target_control", 0))),
             scratchpad_bytes=self.scratchpad_bytes,
@@ -184,7 +184,7 @@ DEVICE_PRESETS: dict[str, DeviceConfig] = {
 """Named configurations, one for each preset of the core.
 
 The bus is as wide as a beat of keys, or 64 bits. Half of a scratchpad holds 512 keys of 64 elements (tiny, small,
-default) or of 128 (wide).
+default) or of 128 (wide); latent streams its keys.
 """
 
 

@@ -58,7 +58,7 @@ class Descriptor(Packed):
     ``kv_head * group + n % group``, at position ``first_position + n // group``. Blocks are of the core's rows, each of
     them a job; the last may be smaller. Addresses wrap at the bus's width.
 
-    A row of q, k or v takes whole beats of `lanes` bytes; those of q past its dimension must be zero. A row of o is
+    A row of q, k or v takes whole beats of `lanes` bytes; those past its dimension may hold anything. A row of o is
     int16, and nothing past its dimension is written. A bitmap is of u32, the block of key 0 lowest in the first, and
     reaches to the block of the last key. A state is what the core's o port writes in a job that emits it, without gaps.
 
@@ -156,7 +156,14 @@ def _faults(descriptor: Descriptor, capability: Capability) -> Iterator[tuple[De
             or bool(flags & Flag.BLOCK_MASK and d.block_shift > capability.position_bits)
         ),
     )
-    yield DeviceStatus.THRESHOLD, d.tau < formats.TAU_MIN or d.epsilon_shift > formats.EPSILON_SHIFT_MAX
+    yield (
+        DeviceStatus.THRESHOLD,
+        (
+            d.tau < formats.TAU_MIN
+            or d.epsilon_shift > formats.EPSILON_SHIFT_MAX
+            or bool(flags & Flag.CONTINUE_TAU and d.target == 0)
+        ),
+    )
     yield (
         DeviceStatus.PAGE,
         bool(

@@ -239,7 +239,7 @@ _CONTROL: tuple[Register, ...] = (
         0x02C,
         "Why there is an interrupt.",
         (
-            Field("done", 0, 1, W1C, "A descriptor with the flag INTERRUPT has ended, and its record is written."),
+            Field("done", 0, 1, W1C, "A descriptor with the flag INTERRUPT, or that failed, has ended."),
             Field("fault", 1, 1, W1C, "A descriptor has failed; its record follows when the bus is quiet."),
         ),
     ),

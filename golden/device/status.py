@@ -15,7 +15,7 @@ class DeviceStatus(enum.IntEnum):
 
     meaning: str
 
-    def __new__(cls, value: int, meaning: str) -> Self:
+    def __new__(cls, value: int, meaning: str = "") -> Self:
         """Return the member of a code and what it means."""
         member = int.__new__(cls, value)
         member._value_ = value
@@ -29,7 +29,7 @@ class DeviceStatus(enum.IntEnum):
     LENGTH = 4, "no query, no key, or a position or key index that is too large"
     ADDRESS = 5, "an address or a stride that is not aligned, or an address wider than the bus"
     MASK = 6, "no such mask, a window that is empty or too large, or blocks too large"
-    THRESHOLD = 7, "a tau or an error bound outside its format"
+    THRESHOLD = 7, "a tau or an error bound outside its format, or CONTINUE_TAU without a target"
     PAGE = (
         8,
         "a page of an impossible size, more pages than there is room for, or an entry of the page table past the pool",
