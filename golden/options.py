@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Protocol
 
 from golden.block_mask import BlockMask, load_block_masks
 from golden.config import PRESETS, CoreConfig, preset
+from golden.device.config import SIZES, DeviceConfig, device_preset
 from golden.errors import InputError
 from golden.masks import Mask
 from golden.tensors import AttentionTensors
@@ -51,6 +52,25 @@ def config_of(options: argparse.Namespace) -> CoreConfig:
         If there is no such preset or configuration.
     """
     return preset(options.preset).override(**{field.name: getattr(options, field.name) for field in fields(CoreConfig)})
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each parameter of a device beside those of its core, which overrides the preset."""
+    for name in SIZES:
+        option = "--" + name.replace("_", "-")
+        parser.add_argument(option, type=int, metavar="N", help=f"override {name} of the preset's device")
+
+
+def device_config_of(options: argparse.Namespace) -> DeviceConfig:
+    """Return the device that the options of `add_config_options` and `add_device_options` ask for.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset, configuration or device.
+    """
+    device = replace(device_preset(options.preset), core=config_of(options))
+    return device.override(**{name: getattr(options, name) for name in SIZES})
 
 
 def count(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Command line of the hardware: Verilog of a core, its lint, and its synthesis."""
+"""Command line of the hardware: Verilog of a core, its lint, its synthesis, and the registers of a device."""
 
 from __future__ import annotations
 
@@ -11,10 +11,21 @@ from pathlib import Path
 from golden.config import PRESETS
 from golden.errors import InputError
 from golden.files import require_writable, write_text
-from golden.options import add_config_options, config_of, count, natural, run_command
+from golden.options import (
+    add_config_options,
+    add_device_options,
+    config_of,
+    count,
+    device_config_of,
+    natural,
+    run_command,
+)
+from rtl.axi.c_header import c_header
+from rtl.axi.register_page import register_page
+from rtl.axi.systemrdl import system_rdl
 from rtl.lint import lint
 from rtl.synth import SynthesisError, synthesise
-from rtl.verilog import describe, generate
+from rtl.verilog import TOPS, describe, generate
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -25,16 +36,17 @@ def _generate(options: argparse.Namespace) -> int:
     if options.output == description:
         raise InputError(f"the Verilog can't be called {options.output}: the description beside it is")
     require_writable(options.output, description)
-    write_text(options.output, generate(config))
-    write_text(description, json.dumps(describe(config), indent=2) + "\n")
+    write_text(options.output, generate(config, options.top))
+    write_text(description, json.dumps(describe(config, options.top), indent=2) + "\n")
     print(f"{options.output}: {config.rows} x {config.lanes}; {description}: configuration, ports and bit layouts")
     return 0
 
 
 def _lint(options: argparse.Namespace) -> int:
     clean = True
-    for name, config in PRESETS.items():
-        complaints = lint(config, options.build / name)
+    beside = {f"{top} of small": (top, PRESETS["small"]) for top in TOPS if top != "core"}
+    for name, (top, config) in ({name: ("core", config) for name, config in PRESETS.items()} | beside).items():
+        complaints = lint(config, options.build / name, top)
         clean = clean and not complaints
         print(f"lint of {name}: {complaints or 'clean'}", flush=True)
     return 0 if clean else 1
@@ -52,9 +64,21 @@ def _synth(options: argparse.Namespace) -> int:
     return 0
 
 
+def _registers(options: argparse.Namespace) -> int:
+    if not options.output.name:
+        raise InputError(f"{options.output} is a folder; the files need a name")
+    texts = {".rdl": system_rdl(device_config_of(options)), ".h": c_header(), ".md": register_page()}
+    files = {options.output.with_suffix(suffix): text for suffix, text in texts.items()}
+    require_writable(*files)
+    for path, text in files.items():
+        write_text(path, text)
+    print(f"{', '.join(map(str, files))}: the registers, descriptors and records of a device")
+    return 0
+
+
 def _run(options: argparse.Namespace) -> int:
     options.build = options.build or Path("build") / options.command
-    commands = {"generate": _generate, "lint": _lint, "synth": _synth}
+    commands = {"generate": _generate, "lint": _lint, "synth": _synth, "registers": _registers}
     return commands[options.command](options)
 
 
@@ -64,12 +88,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=_run)
     add_config_options(parser)
+    add_device_options(parser)
+    parser.add_argument(
+        "--top",
+        choices=TOPS,
+        default="core",
+        help="a core (the default), or the same with AXI4-Stream ports",
+    )
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("generate", "lint", "synth"),
+        choices=("generate", "lint", "synth", "registers"),
         default="generate",
-        help="generate (the default); lint, of every preset; synth, which places and routes for an ECP5",
+        help="generate (the default); lint, of every preset; synth, which places and routes for an ECP5; registers, "
+        "which writes SystemRDL, a C header and a page of the registers of a device",
     )
     parser.add_argument(
         "-o",
@@ -77,7 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("build/lean_attention.v"),
         metavar="FILE",
-        help="Verilog to write, the JSON beside it; build/lean_attention.v if not given",
+        help="Verilog to write, the JSON beside it; build/lean_attention.v if not given. registers writes .rdl, .h and "
+        ".md of this name",
     )
     parser.add_argument(
         "--build", type=Path, metavar="DIR", help="folder of lint and synth; build/ and the command if not given"

@@ -1,24 +1,52 @@
-"""Verilog of a core, and the JSON that describes its ports to other tools."""
+"""Verilog of a core, or of what stands around cores, and the JSON that describes its ports to other tools."""
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from amaranth.back import verilog
 from amaranth.lib import data, wiring
 
 import golden.formats
 from golden.config import CoreConfig
+from rtl.axi.stream_top import AxiStream, StreamTop
 from rtl.core import LeanAttentionCore, core_ports
 from rtl.interfaces import ArrayUse, Status
 
-TOP = "lean_attention"
+
+class Top(NamedTuple):
+    """What Verilog is generated of.
+
+    Parameters
+    ----------
+    module : str
+        Name of the top module.
+    component, ports : callable
+        Return the component and its streams, by name, of a configuration.
+    axi_streams : bool
+        The streams have the signals of `rtl.axi.stream_top.AxiStream`, clock and reset those of AXI.
+    """
+
+    module: str
+    component: Callable[[Any], wiring.Component]
+    ports: Callable[[Any], dict[str, wiring.Member]]
+    axi_streams: bool = False
 
 
-def generate(config: CoreConfig) -> str:
-    """Return the Verilog of the core, its top module named `TOP`."""
+TOPS = {
+    "core": Top("lean_attention", LeanAttentionCore, core_ports),
+    "stream": Top("lean_attention_axis", StreamTop, core_ports, axi_streams=True),
+}
+
+TOP = TOPS["core"].module
+
+
+def generate(config: CoreConfig, top: str = "core") -> str:
+    """Return the Verilog of a configuration, its top module named as `TOPS` says of `top`."""
     # The wheel of Yosys that is installed with the project, whatever else is on the PATH.
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
-    return verilog.convert(LeanAttentionCore(config), name=TOP, emit_src=False, strip_internal_attrs=True)
+    component = TOPS[top].component(config)
+    return verilog.convert(component, name=TOPS[top].module, emit_src=False, strip_internal_attrs=True)
 
 
 def _fields(layout: data.Layout, offset: int = 0, prefix: str = "") -> dict[str, list[int]]:
@@ -33,7 +61,34 @@ def _fields(layout: data.Layout, offset: int = 0, prefix: str = "") -> dict[str,
     return leaves
 
 
-def describe(config: CoreConfig) -> dict[str, Any]:
+def _stream(name: str, member: wiring.Member) -> dict[str, Any]:
+    """Return what `describe` says of a ready/valid stream."""
+    layout = member.signature.members["payload"].shape
+    return {
+        "direction": "input" if member.flow is wiring.In else "output",
+        "signals": [f"{name}__payload", f"{name}__valid", f"{name}__ready"],
+        "width": layout.size,
+        "fields": _fields(layout),
+    }
+
+
+def _axi_stream(name: str, member: wiring.Member) -> dict[str, Any]:
+    """Return what `describe` says of an AXI4-Stream."""
+    axis = AxiStream.of(name, member)
+    return {
+        "direction": "input" if axis.flow is wiring.In else "output",
+        "signals": list(axis.ports),
+        **{
+            signal: {
+                "width": axis.width(signal),
+                "fields": _fields(data.StructLayout({field: axis.layout[field].shape for field in fields})),
+            }
+            for signal, fields in axis.fields.items()
+        },
+    }
+
+
+def describe(config: CoreConfig, top: str = "core") -> dict[str, Any]:
     """Return what a user of the Verilog must know: configuration, number formats, ports and bit layouts.
 
     Returns
@@ -41,25 +96,18 @@ def describe(config: CoreConfig) -> dict[str, Any]:
     dict
         ``ports`` maps each stream to its direction, payload width and ``fields``, which give the lowest bit and the
         width of each field; arrays give the whole array, lowest element first. Every stream also has ``__valid`` and
-        ``__ready``.
+        ``__ready``. With AXI4-Stream, ``tdata``, ``tuser`` and ``tlast`` have a width and fields each.
     """
-    ports = {}
-    for name, member in core_ports(config).items():
-        layout = member.signature.members["payload"].shape
-        ports[name] = {
-            "direction": "input" if member.flow is wiring.In else "output",
-            "signals": [f"{name}__payload", f"{name}__valid", f"{name}__ready"],
-            "width": layout.size,
-            "fields": _fields(layout),
-        }
+    is_axi = TOPS[top].axi_streams
+    port = _axi_stream if is_axi else _stream
     constants = {name: value for name, value in vars(golden.formats).items() if name.isupper()}
     return {
-        "top": TOP,
-        "clock": "clk",
-        "reset": "rst (synchronous, active high)",
+        "top": TOPS[top].module,
+        "clock": "aclk" if is_axi else "clk",
+        "reset": "aresetn (synchronous, active low)" if is_axi else "rst (synchronous, active high)",
         "config": config.to_dict(),
         "formats": constants,
-        "ports": ports,
+        "ports": {name: port(name, member) for name, member in TOPS[top].ports(config).items()},
         "status_codes": {status.name: status.value for status in Status},
         "array_use": {use.name: use.value for use in ArrayUse},
     }

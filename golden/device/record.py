@@ -31,4 +31,4 @@ class Record(Packed):
     write_bytes: int = packed(48, 32, "Bytes of the beats written, without this record.")
     packs: int = packed(52, 32, "Packs of surviving keys.")
     saturated: int = packed(56, 32, "Pairs of row and key, not masked, whose logit saturated.")
-    dropped: int = packed(60, 32, "Most keys dropped in any row that it may attend to.")
+    dropped: int = packed(60, 32, "Most keys that any row may attend to and that were dropped.")

@@ -296,7 +296,7 @@ _CONTROL: tuple[Register, ...] = (
 COUNTERS = (
     Counter("CYCLES", 1, "Clock cycles."),
     Counter("BUSY", 1, "Cycles with a descriptor begun."),
-    Counter("QK", 32, "Cycles of the array with a beat of scores, of the jobs done; so too the six below."),
+    Counter("QK", 32, "Cycles of the array with a beat of scores; this and the next six are of jobs done."),
     Counter("PV", 32, "With a beat of probability times value."),
     Counter("WAIT_QUERY", 32, "Without a job whose queries and state are there."),
     Counter("WAIT_KEY", 32, "Waiting for keys."),
