@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from fake_board import BASE, FakeBoard
 
 from golden.block_mask import BlockMask
-from golden.device.boards import CallWindow, MappedMemory, MappedWindow, PynqMemory
+from golden.device.boards import CallWindow, MappedMemory, MappedWindow
 from golden.device.config import DEVICE_PRESETS, DeviceConfig
 from golden.device.descriptor import Descriptor, Flag
 from golden.device.driver import DescriptorError, Device, DeviceError, read_capability
@@ -388,22 +392,38 @@ class FakePynqArray(np.ndarray):
         self.device_address = -1
 
 
-def test_the_driver_runs_on_pynq():
-    made = FakeBoard(TINY)
-    arrays = []
+class FakePynq(ModuleType):
+    """The module pynq on a board, as far as the driver needs it."""
 
-    def allocate(shape: tuple[int], dtype: type) -> FakePynqArray:
-        buffer = made.memory.allocate(shape[0])
+    def __init__(self) -> None:
+        super().__init__("pynq")
+        self.board = FakeBoard(TINY)
+        self.arrays: list[FakePynqArray] = []
+
+    def MMIO(self, base: int, size: int) -> SimpleNamespace:
+        assert (base, size) == (0xA0000000, 4096)
+        return SimpleNamespace(read=self.board.read32, write=self.board.write32)
+
+    def allocate(self, shape: tuple[int], dtype: type) -> FakePynqArray:
+        buffer = self.board.memory.allocate(shape[0])
         array = np.zeros(shape, dtype).view(FakePynqArray)
         array.device_address, array.backing = buffer.address, buffer.array
-        arrays.append(array)
+        self.arrays.append(array)
         return array
 
-    with Device(CallWindow(made.read32, made.write32), PynqMemory(allocate)) as device:
-        result = device.run(CASES["causal"])
-    expected = run_layer(WHOLE, TINY.core, Mask.of(causal=True))
-    assert np.array_equal(result.output, expected.attended.output)
-    assert all(array.device_address == -1 for array in arrays), "a buffer was not given back"
+
+def test_the_example_of_the_docs_runs_on_pynq(monkeypatch):
+    page = (ROOT / "docs" / "integration.md").read_text()
+    (example,) = re.findall(r"^(    import pynq\n(?:(?:    .*)?\n)*)", page, re.MULTILINE)
+    pynq = FakePynq()
+    monkeypatch.setitem(sys.modules, "pynq", pynq)
+    rng = np.random.default_rng(2)
+    q, k, v = rng.normal(size=(4, 9, 13)), rng.normal(size=(2, 37, 13)), rng.normal(size=(2, 37, 6))
+    names: dict[str, Any] = {"q": q, "k": k, "v": v, "print": lambda *_: None}
+    exec(textwrap.dedent(example), names)
+    expected = run_layer(quantise(q, k, v), TINY.core, Mask.of(causal=True), Threshold.of(tau=8))
+    assert np.array_equal(names["result"].output, expected.attended.output)
+    assert all(array.device_address == -1 for array in pynq.arrays), "a buffer was not given back"
 
 
 def test_the_driver_runs_over_a_bridge_with_a_base():

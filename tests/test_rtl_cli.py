@@ -24,7 +24,7 @@ from golden.config import PRESETS, CoreConfig
 from rtl import interfaces
 from rtl.__main__ import main
 from rtl.synth import Figures, SynthesisError, read_report, synthesise
-from rtl.verilog import TOP, describe, generate
+from rtl.verilog import TOP, TOPS, describe, generate
 
 ROOT = Path(rtl.__file__).parent.parent
 TINY = PRESETS["tiny"]
@@ -41,9 +41,9 @@ LAYOUTS: dict[str, Callable[[CoreConfig], data.StructLayout]] = {
 OUTPUTS = {"v_req", "o", "stats"}
 
 
-def top_ports(verilog: str) -> dict[str, tuple[str, int]]:
+def top_ports(verilog: str, top: str = TOP) -> dict[str, tuple[str, int]]:
     """Return direction and width of each port of the top module."""
-    (text,) = re.findall(rf"^module {TOP}\((.*?)^endmodule", verilog, re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(rf"^module {top}\((.*?)^endmodule", verilog, re.MULTILINE | re.DOTALL)
     listed = {name.strip() for name in text[: text.index(")")].split(",")}
     found = re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+) *;$", text, re.MULTILINE)
     ports = {name: (direction, int(high or 0) + 1) for direction, high, name in found}
@@ -252,7 +252,7 @@ def spoilt(verilog: str, line: str) -> str:
 
 
 def test_the_lint_of_a_core_is_clean(tiny_verilog, tmp_path, monkeypatch):
-    monkeypatch.setattr(rtl.lint, "generate", lambda config: tiny_verilog)
+    monkeypatch.setattr(rtl.lint, "generate", lambda config, top: tiny_verilog)
     folder = tmp_path / "new" / "folder"
     assert rtl.lint.lint(TINY, folder) == ""
     assert (folder / f"{TOP}.v").read_text() == tiny_verilog
@@ -264,6 +264,31 @@ def test_the_lint_of_a_core_with_single_rows_beats_and_words_is_clean(tmp_path):
         rows=1, lanes=4, max_head_dim=4, max_value_dim=4, output_lanes=4, rows_per_scaler=1, max_keys=16
     )
     assert rtl.lint.lint(config, tmp_path) == ""
+
+
+def test_the_core_on_axi_streams_is_generated_described_and_clean(tmp_path):
+    output = tmp_path / "axis.v"
+    assert main(["--preset", "tiny", "--top", "stream", "-o", str(output)]) == 0
+    content = json.loads(output.with_suffix(".json").read_text())
+    assert (content["top"], content["clock"]) == ("lean_attention_axis", "aclk")
+    assert content["reset"] == "aresetn (synchronous, active low)"
+    assert content["config"] == TINY.to_dict()
+    ports = top_ports(output.read_text(), "lean_attention_axis")
+    assert ports.pop("aclk") == ports.pop("aresetn") == ("input", 1)
+    opposite = {"input": "output", "output": "input"}
+    for name, port in content["ports"].items():
+        direction = port["direction"]
+        fields = {}
+        for signal in port["signals"]:
+            prefix, _, kind = signal.rpartition("_")
+            assert prefix == f"{'s' if direction == 'input' else 'm'}_axis_{name}"
+            width = port[kind]["width"] if kind in port else 1
+            assert ports.pop(signal) == (opposite[direction] if kind == "tready" else direction, width)
+            assert kind not in ("tdata", "tuser") or width % 8 == 0
+            fields |= {field: bits for field, (_, bits) in port.get(kind, {}).get("fields", {}).items()}
+        assert fields == {field: bits for field, (_, bits) in leaves(LAYOUTS[name](TINY)).items()}
+    assert ports == {}, "the Verilog has ports that the description lacks"
+    assert rtl.lint.lint(TINY, tmp_path, "stream") == ""
 
 
 @pytest.mark.parametrize(
@@ -281,7 +306,7 @@ def test_the_lint_of_a_core_with_single_rows_beats_and_words_is_clean(tmp_path):
 )
 def test_the_lint_complains_of_bad_verilog(line, complaint, tmp_path, monkeypatch):
     ports = "input clk, input q__valid, input k__valid, input [7:0] q__payload, output o__valid"
-    monkeypatch.setattr(rtl.lint, "generate", lambda config: f"module {TOP}({ports});\n{line}\nendmodule\n")
+    monkeypatch.setattr(rtl.lint, "generate", lambda config, top: f"module {TOP}({ports});\n{line}\nendmodule\n")
     complaints = rtl.lint.lint(TINY, tmp_path)
     assert complaint in complaints
     assert bool(complaint) == bool(complaints)
@@ -289,7 +314,7 @@ def test_the_lint_complains_of_bad_verilog(line, complaint, tmp_path, monkeypatc
 
 def test_the_lint_complains_of_a_spoilt_core(tiny_verilog, tmp_path, monkeypatch):
     line = "reg held; always @* if (q__valid) held = q__payload[0];"
-    monkeypatch.setattr(rtl.lint, "generate", lambda config: spoilt(tiny_verilog, line))
+    monkeypatch.setattr(rtl.lint, "generate", lambda config, top: spoilt(tiny_verilog, line))
     complaints = rtl.lint.lint(TINY, tmp_path)
     assert "%Warning-LATCH" in complaints
     assert complaints.count("%Warning") == 1
@@ -298,25 +323,28 @@ def test_the_lint_complains_of_a_spoilt_core(tiny_verilog, tmp_path, monkeypatch
 def test_the_lint_command_goes_through_every_preset(tmp_path, monkeypatch, capsys):
     seen = []
 
-    def lint(config: CoreConfig, folder: Path) -> str:
-        seen.append((config, folder))
+    def lint(config: CoreConfig, folder: Path, top: str) -> str:
+        seen.append((config, folder, top))
         return "" if len(seen) != 3 else "%Warning-LATCH: x"
 
     monkeypatch.setattr(rtl.__main__, "lint", lint)
     assert main(["lint", "--build", str(tmp_path)]) == 1
-    assert seen == [(config, tmp_path / name) for name, config in PRESETS.items()]
+    assert seen == [(config, tmp_path / name, "core") for name, config in PRESETS.items()] + [
+        (PRESETS["small"], tmp_path / f"{top} of small", top) for top in TOPS if top != "core"
+    ]
     assert capsys.readouterr().out.splitlines() == [
         "lint of tiny: clean",
         "lint of small: clean",
         "lint of default: %Warning-LATCH: x",
         "lint of wide: clean",
         "lint of latent: clean",
+        "lint of stream of small: clean",
     ]
     assert main(["lint", "--build", str(tmp_path)]) == 0
 
 
 def test_a_lint_folder_that_cannot_be_made_is_exit_code_2(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(rtl.lint, "generate", lambda config: "")
+    monkeypatch.setattr(rtl.lint, "generate", lambda config, top: "")
     (tmp_path / "file").write_text("")
     assert main(["lint", "--build", str(tmp_path / "file")]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/file/tiny can't be written: Not a directory\n"

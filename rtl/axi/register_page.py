@@ -15,8 +15,8 @@ INTRODUCTION = f"""\
 # Registers
 
 What software sees of the device: registers of version {MAJOR}.{MINOR}, descriptors of version {VERSION}, completion
-records. This page is written from the tables of `golden/device/`, and so are the RTL, the driver's constants, a C header
-and a SystemRDL file:
+records. This page is written from the tables of `golden/device/`; RTL and driver are made of them too, and so are a C
+header and a SystemRDL file:
 
     python -m rtl registers -o build/lean_attention        # build/lean_attention.h, .rdl and .md
 
@@ -32,8 +32,8 @@ with SLVERR and change nothing.
 COUNTER_TEXT = """\
 ## Counters
 
-64 bits each, the low word at the offset and the high word 4 bytes above it. Reading a low word keeps the high word of
-that moment: read the low one first, then the high one.
+64 bits each: the low word at the offset, the high word 4 bytes above it. Reading a low word keeps the counter's high
+word of that moment for the read after it, until another low word is read.
 """
 
 DESCRIPTOR_TEXT = f"""\
@@ -47,8 +47,8 @@ strides, which zero always has.
 RECORD_TEXT = f"""\
 ## Completion record
 
-{Record.SIZE} bytes, little-endian; that of slot n lies {Record.SIZE} n bytes behind the records' base. Sums are over the
-jobs that were done, also those of a descriptor that failed. Counts of 32 bits wrap.
+{Record.SIZE} bytes, little-endian; that of slot n lies {Record.SIZE} n bytes behind the records' base. Sums are over
+the jobs that were done, also those of a descriptor that failed. Counts of 32 bits wrap.
 """
 
 STATUS_TEXT = """\
