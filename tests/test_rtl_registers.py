@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from systemrdl import RDLCompiler
 from systemrdl.node import RegNode
+from systemrdl.rdltypes import OnWriteType
 
 from golden.device.config import DEVICE_PRESETS, DeviceConfig
 from golden.device.descriptor import Descriptor, Flag
@@ -76,6 +77,8 @@ def test_the_systemrdl_compiles_to_the_table(written: Path):
             assert compiled.is_sw_readable == (field.access is not Access.PULSE)
             assert compiled.is_hw_writable == (field.access in (Access.READ, Access.CLEAR))
             assert compiled.get_property("singlepulse") == (field.access is Access.PULSE)
+            assert (compiled.get_property("onwrite") is OnWriteType.woclr) == (field.access is Access.CLEAR)
+            assert compiled.get_property("hwset") == (field.access is Access.CLEAR)
             if field.access is Access.CONSTANT:
                 assert compiled.get_property("reset") == constant(field, config.capability)
     assert fields_value(found["CAPABILITY"], "data_bytes") == 64
