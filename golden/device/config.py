@@ -140,6 +140,11 @@ class DeviceConfig:
         return self.data_bits // 8
 
     @property
+    def burst_bytes(self) -> int:
+        """Bytes of the longest burst, a power of two; no burst crosses a multiple of them."""
+        return min(self.burst_beats * self.beat_bytes, PAGE_BYTES)
+
+    @property
     def capability(self) -> Capability:
         """What software can ask of it."""
         core = self.core

@@ -12,29 +12,32 @@ QUERY_BITS = 32
 PAGE_SHIFT_BITS = 5
 
 
-def key_place_layout(config: DeviceConfig) -> data.StructLayout:
+def rows_place_layout(config: DeviceConfig) -> data.StructLayout:
     """Return the layout of where the rows of keys, or of values, of a kv head lie in memory.
 
     `base` is the address of row 0, of the pool's page 0 if `paged`, the head's part included. A page has
-    ``2**page_shift`` rows; its number comes from the page table, which brings it as an offset to `base`.
+    ``2**page_shift`` rows; where it lies comes from the page table, as an offset to `base`. `last_beat` counts the words
+    of a row from 0.
     """
     return data.StructLayout(
-        {"base": config.address_bits, "row_stride": STRIDE_BITS, "paged": 1, "page_shift": PAGE_SHIFT_BITS}
+        {
+            "base": config.address_bits,
+            "row_stride": STRIDE_BITS,
+            "paged": 1,
+            "page_shift": PAGE_SHIFT_BITS,
+            "last_beat": last_beat_shape(config),
+        }
     )
 
 
 def fill_layout(config: DeviceConfig) -> data.StructLayout:
-    """Return the layout of a command to bring rows into the scratchpad: those of keys `first` to `last`.
-
-    `last_beat` counts the words of a row from 0.
-    """
+    """Return the layout of a command to bring rows into the scratchpad: those of keys `first` to `last`."""
     core = config.core
     return data.StructLayout(
         {
-            "place": key_place_layout(config),
+            "place": rows_place_layout(config),
             "first": core.position_bits,
             "last": core.position_bits,
-            "last_beat": last_beat_shape(config),
         }
     )
 
@@ -48,11 +51,10 @@ def row_job_layout(config: DeviceConfig) -> data.StructLayout:
     core = config.core
     return data.StructLayout(
         {
-            "place": key_place_layout(config),
+            "place": rows_place_layout(config),
             "resident": 1,
             "first": core.position_bits,
             "release": 1,
-            "last_beat": last_beat_shape(config),
         }
     )
 

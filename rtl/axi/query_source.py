@@ -15,7 +15,7 @@ def query_head_layout(config: DeviceConfig) -> data.StructLayout:
 
 
 class QuerySource(wiring.Component):
-    """Streams the queries of all blocks of a kv head, a packet of `core.rows` rows a block, the last one of what is left.
+    """Streams the queries of all blocks of a kv head: packets of `core.rows` rows, the last one of what is left.
 
     Asks for a row every cycle, and ahead as far as buffers reach; a word a cycle leaves. The walk of the next head
     begins 2 cycles after the last row of this one was asked for.
