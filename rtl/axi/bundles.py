@@ -16,7 +16,7 @@ def rows_place_layout(config: DeviceConfig) -> data.StructLayout:
     """Return the layout of where the rows of keys, or of values, of a kv head lie in memory.
 
     `base` is the address of row 0, of the pool's page 0 if `paged`, the head's part included. A page has
-    ``2**page_shift`` rows; where it lies comes from the page table, as an offset to `base`. `last_beat` counts the words
+    ``2**page_shift`` rows; where it lies, the page table says, as an offset to `base`. `last_beat` counts the words
     of a row from 0.
     """
     return data.StructLayout(

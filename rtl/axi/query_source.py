@@ -5,7 +5,9 @@ from amaranth.lib.wiring import In, Out
 
 from golden.device.config import DeviceConfig
 from rtl.axi.bundles import last_beat_shape, walk_layout
-from rtl.axi.read_master import Client, read_ports, read_request_layout, read_word_layout
+from rtl.axi.read_master import Client, read_ports
+from rtl.axi.request_joiner import read_request_layout
+from rtl.axi.word_unpacker import read_word_layout
 from rtl.interfaces import query_layout
 
 

@@ -1,16 +1,16 @@
 """The reading half of the bus master: requests of several clients become bursts, their beats become words again."""
 
 import enum
-from typing import NamedTuple
 
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from golden.device.config import DeviceConfig
 from rtl.axi.axi_ports import axi_read_signature
-
-WORDS_BITS = 16
-"""Width of a request's number of words."""
+from rtl.axi.request_joiner import ReadPort, RequestJoiner, read_request_layout
+from rtl.axi.word_unpacker import WordUnpacker, read_word_layout
 
 
 class Client(enum.IntEnum):
@@ -26,24 +26,9 @@ class Client(enum.IntEnum):
     KEY = 4
 
 
-class ReadPort(NamedTuple):
-    """How a client reads.
-
-    Parameters
-    ----------
-    word_bytes : int
-        Bytes of a word, a power of two.
-    buffer_beats : int
-        Beats of the bus that are held for it, so many as may be under way.
-    """
-
-    word_bytes: int
-    buffer_beats: int
-
-
 def read_ports(config: DeviceConfig) -> dict[Client, ReadPort]:
     """Return how each client of a device reads."""
-    few = max(32, config.burst_beats)
+    few = max(32, config.burst_bytes // config.beat_bytes)
     row = config.core.lanes
     return {
         Client.CONTROL: ReadPort(4, few),
@@ -52,20 +37,6 @@ def read_ports(config: DeviceConfig) -> dict[Client, ReadPort]:
         Client.VALUE: ReadPort(row, config.buffer_beats),
         Client.KEY: ReadPort(row, config.buffer_beats),
     }
-
-
-def read_request_layout(config: DeviceConfig) -> data.StructLayout:
-    """Payload of a client's requests: so many words from an address, which is a multiple of the word's bytes.
-
-    With `more` the next request may share a burst with this one if it follows in memory. It has to come whether or not
-    the words of this one do; only what fills a burst is read before.
-    """
-    return data.StructLayout({"address": config.address_bits, "words": WORDS_BITS, "more": 1})
-
-
-def read_word_layout(port: ReadPort) -> data.StructLayout:
-    """Payload of a client's words."""
-    return data.StructLayout({"data": 8 * port.word_bytes})
 
 
 class ReadMaster(wiring.Component):
@@ -78,9 +49,9 @@ class ReadMaster(wiring.Component):
 
     A burst is only asked for when its client's buffer has room for all its beats: the bus is never stalled. Of several
     clients the first in the order of `Client` goes first. A request can be taken every cycle and an address offered
-    every cycle, the first 3 cycles after its request was taken (if nothing is to be waited for). A word is offered 3
-    cycles after its last beat came; each client takes a word a cycle, and if its word has more bytes than a beat, a
-    beat a cycle.
+    every cycle, the first 4 cycles after its request was taken (if nothing is to be waited for). A word is offered 3
+    cycles after its last beat came, or 4 if it has several; each client takes a word a cycle, and if its word has more
+    bytes than a beat, a beat a cycle.
 
     Parameters
     ----------
@@ -108,10 +79,70 @@ class ReadMaster(wiring.Component):
 
     def __init__(self, config: DeviceConfig):
         self.config = config
-        self.clients = read_ports(config)
+        self.ports = read_ports(config)
         members: dict[str, wiring.Member] = {"axi": Out(axi_read_signature(config))}
-        for client, port in self.clients.items():
+        for client, port in self.ports.items():
             name = client.name.lower()
             members[f"{name}_request"] = In(stream.Signature(read_request_layout(config)))
             members[f"{name}_words"] = Out(stream.Signature(read_word_layout(port)))
         super().__init__(members | {"flush": In(1), "idle": Out(1), "bus_error": Out(1), "beat": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        config, axi = self.config, self.axi
+
+        # Whose beats come next, burst by burst: all reads have one ID, so they come in the order of their addresses.
+        m.submodules.order = order = SyncFIFO(width=len(Const(max(Client))), depth=config.outstanding_reads)
+        came, last, error = Signal(), Signal(), Signal()
+        beat = Signal(config.data_bits)
+        m.d.sync += [
+            came.eq(axi.rvalid),
+            last.eq(axi.rlast),
+            error.eq(axi.rresp[1]),
+            beat.eq(axi.rdata),
+        ]
+        m.d.comb += [
+            axi.rready.eq(1),
+            order.r_en.eq(came & last),
+            self.idle.eq(order.level == 0),
+            self.bus_error.eq(came & error),
+            self.beat.eq(came),
+        ]
+
+        may_ask = Signal()
+        m.d.comb += may_ask.eq(order.w_rdy & (~axi.arvalid | axi.arready) & ~self.flush)
+        with m.If(axi.arready):
+            m.d.sync += axi.arvalid.eq(0)
+        earlier = Const(0)
+        for client, port in self.ports.items():
+            name = client.name.lower()
+            m.submodules[f"{name}_joiner"] = joiner = RequestJoiner(config, port)
+            m.submodules[f"{name}_unpacker"] = unpacker = WordUnpacker(config, port)
+            wiring.connect(m, wiring.flipped(getattr(self, f"{name}_request")), joiner.request)
+            wiring.connect(m, unpacker.words, wiring.flipped(getattr(self, f"{name}_words")))
+            m.d.comb += [unpacker.enable.eq(came & (order.r_data == client)), unpacker.beat.eq(beat)]
+
+            burst = joiner.burst.payload
+            room = Signal(range(port.buffer_beats + 1), init=port.buffer_beats, name=f"{name}_room")
+            asks, granted = Signal(name=f"{name}_asks"), Signal(name=f"{name}_granted")
+            m.d.comb += [
+                asks.eq(joiner.burst.valid & (room > burst.last_beat)),
+                granted.eq(asks & ~earlier & may_ask),
+                joiner.burst.ready.eq(granted),
+            ]
+            if port.word_bytes < config.beat_bytes:
+                m.d.comb += [
+                    asks.eq(joiner.burst.valid & (room > burst.last_beat) & unpacker.burst.ready),
+                    unpacker.burst.valid.eq(granted),
+                    unpacker.burst.payload.eq(burst),
+                ]
+            m.d.sync += room.eq(room + unpacker.freed - Mux(granted, burst.last_beat + 1, 0))
+            with m.If(granted):
+                m.d.comb += [order.w_en.eq(1), order.w_data.eq(client)]
+                m.d.sync += [
+                    axi.arvalid.eq(1),
+                    axi.araddr.eq(Cat(Const(0, config.address_bits - len(burst.beat)), burst.beat)),
+                    axi.arlen.eq(burst.last_beat),
+                ]
+            earlier = earlier | asks
+        return m

@@ -6,7 +6,9 @@ from amaranth.lib.wiring import In, Out
 from golden.device.config import DeviceConfig
 from rtl.axi.bundles import fill_layout, row_job_layout, row_word_layout
 from rtl.axi.page_table import page_lookup_signature
-from rtl.axi.read_master import Client, read_ports, read_request_layout, read_word_layout
+from rtl.axi.read_master import Client, read_ports
+from rtl.axi.request_joiner import read_request_layout
+from rtl.axi.word_unpacker import read_word_layout
 from rtl.interfaces import value_request_layout
 
 JOBS_WAITING = 4

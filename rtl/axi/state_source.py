@@ -4,7 +4,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.device.config import DeviceConfig
-from rtl.axi.read_master import Client, read_ports, read_request_layout, read_word_layout
+from rtl.axi.read_master import Client, read_ports
+from rtl.axi.request_joiner import read_request_layout
+from rtl.axi.word_unpacker import read_word_layout
 from rtl.bundles import index_shape
 from rtl.interfaces import state_layout
 
