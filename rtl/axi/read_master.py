@@ -125,17 +125,15 @@ class ReadMaster(wiring.Component):
             burst = joiner.burst.payload
             room = Signal(range(port.buffer_beats + 1), init=port.buffer_beats, name=f"{name}_room")
             asks, granted = Signal(name=f"{name}_asks"), Signal(name=f"{name}_granted")
+            fits = room > burst.last_beat
+            if port.word_bytes < config.beat_bytes:
+                fits &= unpacker.burst.ready
+                m.d.comb += [unpacker.burst.valid.eq(granted), unpacker.burst.payload.eq(burst)]
             m.d.comb += [
-                asks.eq(joiner.burst.valid & (room > burst.last_beat)),
+                asks.eq(joiner.burst.valid & fits),
                 granted.eq(asks & ~earlier & may_ask),
                 joiner.burst.ready.eq(granted),
             ]
-            if port.word_bytes < config.beat_bytes:
-                m.d.comb += [
-                    asks.eq(joiner.burst.valid & (room > burst.last_beat) & unpacker.burst.ready),
-                    unpacker.burst.valid.eq(granted),
-                    unpacker.burst.payload.eq(burst),
-                ]
             m.d.sync += room.eq(room + unpacker.freed - Mux(granted, burst.last_beat + 1, 0))
             with m.If(granted):
                 m.d.comb += [order.w_en.eq(1), order.w_data.eq(client)]

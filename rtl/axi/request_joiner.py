@@ -40,17 +40,15 @@ def read_request_layout(config: DeviceConfig) -> data.StructLayout:
 def burst_layout(config: DeviceConfig, port: ReadPort) -> data.StructLayout:
     """Payload of bursts: the number of the first beat in memory, that of the last one from it on.
 
-    Of words narrower than a beat, `first` is the place of the first in its beat, and `words` is their number.
+    Of words narrower than a beat also their number, and the place of the first one in its beat.
     """
-    per_beat = max(config.beat_bytes // port.word_bytes, 1)
-    return data.StructLayout(
-        {
-            "beat": config.address_bits - _log2(config.beat_bytes),
-            "last_beat": 8,
-            "first": _log2(per_beat),
-            "words": _log2(config.burst_bytes // port.word_bytes) + 1 if per_beat > 1 else 0,
+    fields = {"beat": config.address_bits - _log2(config.beat_bytes), "last_beat": 8}
+    if port.word_bytes < config.beat_bytes:
+        fields |= {
+            "first": _log2(config.beat_bytes // port.word_bytes),
+            "words": range(config.burst_bytes // port.word_bytes + 1),
         }
-    )
+    return data.StructLayout(fields)
 
 
 class RequestJoiner(wiring.Component):
