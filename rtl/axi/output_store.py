@@ -1,12 +1,14 @@
 """Takes the core's output packets to memory."""
 
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.device.config import DeviceConfig
 from rtl.axi.bundles import walk_layout
+from rtl.axi.row_walk import RowWalk
 from rtl.axi.write_master import write_beat_layout
-from rtl.interfaces import output_layout
+from rtl.interfaces import PIECE_BITS, STATE_PIECES, output_layout
 
 
 def output_head_layout(config: DeviceConfig) -> data.StructLayout:
@@ -54,3 +56,91 @@ class OutputStore(wiring.Component):
                 "busy": Out(1),
             }
         )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        lanes = config.core.output_lanes
+        # Words wider than a beat go in parts.
+        part_lanes = min(lanes, config.data_bits // PIECE_BITS)
+        parts, slots = lanes // part_lanes, config.data_bits // PIECE_BITS // part_lanes
+        word_bits, beat_bits = _log2(lanes * PIECE_BITS // 8), _log2(config.beat_bytes)
+
+        m.submodules.walk = walk = RowWalk(config)
+        head = Signal(self.head.payload.shape())
+        m.d.comb += [
+            walk.head.valid.eq(self.head.valid),
+            walk.head.payload.eq(self.head.payload.walk),
+            self.head.ready.eq(walk.head.ready),
+        ]
+        with m.If(self.head.valid & self.head.ready):
+            m.d.sync += head.eq(self.head.payload)
+
+        # Where the next word goes, and its last lane that counts.
+        core = config.core
+        packet_words = STATE_PIECES * core.rows * (1 + core.output_beats(core.max_value_dim))
+        number = Signal(range(packet_words))
+        word = Signal(data.StructLayout({"address": config.address_bits, "data": lanes * PIECE_BITS, "end": 1}))
+        last_lane = Signal(index_shape(lanes))
+        word_valid, word_done, row_tail, row_end = Signal(), Signal(), Signal(), Signal()
+        taken = self.o.valid & self.o.ready
+        m.d.comb += [
+            row_tail.eq(~head.state & (number == head.last_element >> _log2(lanes))),
+            row_end.eq(row_tail | self.o.payload.last),
+            self.o.ready.eq(walk.rows.valid & (~word_valid | word_done)),
+            walk.rows.ready.eq(taken & row_end),
+        ]
+        with m.If(taken):
+            m.d.sync += [
+                word_valid.eq(1),
+                word.address.eq(walk.rows.payload.address + (number << word_bits)),
+                word.data.eq(self.o.payload.data),
+                word.end.eq(self.o.payload.last),
+                last_lane.eq(Mux(row_tail, head.last_element[: _log2(lanes)], lanes - 1)),
+                number.eq(Mux(row_end, 0, number + 1)),
+            ]
+        with m.Elif(word_done):
+            m.d.sync += word_valid.eq(0)
+
+        # A part of the word, and its place in a beat.
+        part, slot = Signal(range(parts)), word.address[word_bits:beat_bits]
+        beat = Cat(part, word.address[max(word_bits, beat_bits) :])
+        part_end = part == last_lane >> _log2(part_lanes)
+        part_strobe = Cat(
+            (Cat(Const(lane, _log2(part_lanes)), part) <= last_lane).replicate(PIECE_BITS // 8)
+            for lane in range(part_lanes)
+        )
+
+        # The beat that it goes to.
+        gathered = Signal(self.beats.payload.shape())
+        gathered_valid, same, moves = Signal(), Signal(), Signal()
+        m.d.comb += [
+            same.eq(gathered_valid & ~gathered.end & (gathered.address[beat_bits:] == beat)),
+            moves.eq(word_valid & (~gathered_valid | same | self.beats.ready)),
+            word_done.eq(moves & part_end),
+            self.beats.valid.eq(gathered_valid & (gathered.end | (word_valid & ~same))),
+            self.beats.payload.eq(gathered),
+            self.busy.eq(walk.rows.valid | word_valid | gathered_valid),
+        ]
+        with m.If(moves):
+            m.d.sync += [
+                part.eq(Mux(part_end, 0, part + 1)),
+                gathered_valid.eq(1),
+                gathered.end.eq(word.end & part_end),
+                gathered.address.eq(Cat(Const(0, beat_bits), beat)),
+            ]
+            for n in range(slots):
+                here = slot == n
+                strobe = gathered.strobe.word_select(n, len(part_strobe))
+                m.d.sync += strobe.eq(Mux(same, strobe, 0) | Mux(here, part_strobe, 0))
+                with m.If(here):
+                    part_data = word.data.word_select(part, part_lanes * PIECE_BITS)
+                    m.d.sync += gathered.data.word_select(n, len(part_data)).eq(part_data)
+        with m.Elif(self.beats.valid & self.beats.ready):
+            m.d.sync += gathered_valid.eq(0)
+        return m
+
+
+def _log2(power_of_two: int) -> int:
+    """Return the logarithm of a power of two."""
+    return power_of_two.bit_length() - 1
