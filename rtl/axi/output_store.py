@@ -1,13 +1,15 @@
 """Takes the core's output packets to memory."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from golden.device.config import DeviceConfig
 from rtl.axi.bundles import walk_layout
 from rtl.axi.row_walk import RowWalk
 from rtl.axi.write_master import write_beat_layout
+from rtl.bundles import index_shape
 from rtl.interfaces import PIECE_BITS, STATE_PIECES, output_layout
 
 
@@ -64,7 +66,7 @@ class OutputStore(wiring.Component):
         # Words wider than a beat go in parts.
         part_lanes = min(lanes, config.data_bits // PIECE_BITS)
         parts, slots = lanes // part_lanes, config.data_bits // PIECE_BITS // part_lanes
-        word_bits, beat_bits = _log2(lanes * PIECE_BITS // 8), _log2(config.beat_bytes)
+        word_bits, beat_bits = exact_log2(lanes * PIECE_BITS // 8), exact_log2(config.beat_bytes)
 
         m.submodules.walk = walk = RowWalk(config)
         head = Signal(self.head.payload.shape())
@@ -85,7 +87,7 @@ class OutputStore(wiring.Component):
         word_valid, word_done, row_tail, row_end = Signal(), Signal(), Signal(), Signal()
         taken = self.o.valid & self.o.ready
         m.d.comb += [
-            row_tail.eq(~head.state & (number == head.last_element >> _log2(lanes))),
+            row_tail.eq(~head.state & (number == head.last_element >> exact_log2(lanes))),
             row_end.eq(row_tail | self.o.payload.last),
             self.o.ready.eq(walk.rows.valid & (~word_valid | word_done)),
             walk.rows.ready.eq(taken & row_end),
@@ -96,7 +98,7 @@ class OutputStore(wiring.Component):
                 word.address.eq(walk.rows.payload.address + (number << word_bits)),
                 word.data.eq(self.o.payload.data),
                 word.end.eq(self.o.payload.last),
-                last_lane.eq(Mux(row_tail, head.last_element[: _log2(lanes)], lanes - 1)),
+                last_lane.eq(Mux(row_tail, head.last_element[: exact_log2(lanes)], lanes - 1)),
                 number.eq(Mux(row_end, 0, number + 1)),
             ]
         with m.Elif(word_done):
@@ -105,9 +107,9 @@ class OutputStore(wiring.Component):
         # A part of the word, and its place in a beat.
         part, slot = Signal(range(parts)), word.address[word_bits:beat_bits]
         beat = Cat(part, word.address[max(word_bits, beat_bits) :])
-        part_end = part == last_lane >> _log2(part_lanes)
+        part_end = part == last_lane >> exact_log2(part_lanes)
         part_strobe = Cat(
-            (Cat(Const(lane, _log2(part_lanes)), part) <= last_lane).replicate(PIECE_BITS // 8)
+            (Cat(Const(lane, exact_log2(part_lanes)), part) <= last_lane).replicate(PIECE_BITS // 8)
             for lane in range(part_lanes)
         )
 
@@ -139,8 +141,3 @@ class OutputStore(wiring.Component):
         with m.Elif(self.beats.valid & self.beats.ready):
             m.d.sync += gathered_valid.eq(0)
         return m
-
-
-def _log2(power_of_two: int) -> int:
-    """Return the logarithm of a power of two."""
-    return power_of_two.bit_length() - 1

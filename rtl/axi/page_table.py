@@ -4,6 +4,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from golden.device.config import DeviceConfig
 from rtl.axi.bundles import STRIDE_BITS
@@ -91,7 +92,7 @@ class PageTable(wiring.Component):
         m = Module()
         config = self.config
         # Strides are whole words of the core; their bits below are not kept.
-        word_bits = config.core.lanes.bit_length() - 1
+        word_bits = exact_log2(config.core.lanes)
         offset_bits = config.address_bits - word_bits
 
         load = Signal(page_load_layout(config))

@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from golden.device.config import DeviceConfig
 
@@ -42,10 +43,10 @@ def burst_layout(config: DeviceConfig, port: ReadPort) -> data.StructLayout:
 
     Of words narrower than a beat also their number, and the place of the first one in its beat.
     """
-    fields = {"beat": config.address_bits - _log2(config.beat_bytes), "last_beat": 8}
+    fields = {"beat": config.address_bits - exact_log2(config.beat_bytes), "last_beat": 8}
     if port.word_bytes < config.beat_bytes:
         fields |= {
-            "first": _log2(config.beat_bytes // port.word_bytes),
+            "first": exact_log2(config.beat_bytes // port.word_bytes),
             "words": range(config.burst_bytes // port.word_bytes + 1),
         }
     return data.StructLayout(fields)
@@ -88,9 +89,9 @@ class RequestJoiner(wiring.Component):
         config = self.config
         # Counted in words, or in beats where a word has several.
         unit_bytes = min(self.port.word_bytes, config.beat_bytes)
-        unit_bits = _log2(unit_bytes)
-        beat_bits = _log2(config.beat_bytes // unit_bytes)
-        per_word = _log2(self.port.word_bytes // unit_bytes)
+        unit_bits = exact_log2(unit_bytes)
+        beat_bits = exact_log2(config.beat_bytes // unit_bytes)
+        per_word = exact_log2(self.port.word_bytes // unit_bytes)
         burst_units = config.burst_bytes // unit_bytes
 
         # The register in front keeps `ready` apart from the payload.
@@ -114,7 +115,7 @@ class RequestJoiner(wiring.Component):
         cut = Signal.like(to_boundary)
         follows, breaks, cuts, takes = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            to_boundary.eq(burst_units - start[: _log2(burst_units)]),
+            to_boundary.eq(burst_units - start[: exact_log2(burst_units)]),
             cut.eq(Mux(left > to_boundary, to_boundary, left)),
             follows.eq(open_ & (place == end) & ~left[-1]),
             breaks.eq(~open_ | (waiting.r_rdy & ~follows)),
@@ -143,8 +144,3 @@ class RequestJoiner(wiring.Component):
         with m.Elif(self.burst.ready):
             m.d.sync += self.burst.valid.eq(0)
         return m
-
-
-def _log2(power_of_two: int) -> int:
-    """Return the logarithm of a power of two."""
-    return power_of_two.bit_length() - 1

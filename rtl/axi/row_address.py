@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from golden.device.config import DeviceConfig
 from rtl.axi.bundles import rows_place_layout
@@ -54,7 +55,7 @@ class RowAddress(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        word_bits = config.core.lanes.bit_length() - 1
+        word_bits = exact_log2(config.core.lanes)
         address = Signal(config.address_bits - word_bits)
         step = Signal()
         m.d.comb += step.eq(~self.request.valid | self.request.ready)

@@ -47,22 +47,22 @@ class RowWalk(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         rows = self.config.core.rows
-        walk = Signal(walk_layout(self.config))
+        counted = Signal(walk_layout(self.config))
         # The first head's row of the query.
-        query_address = Signal.like(walk.base)
-        head, query = Signal.like(walk.last_head), Signal.like(walk.last_query)
+        query_address = Signal.like(counted.base)
+        head, query = Signal.like(counted.last_head), Signal.like(counted.last_query)
         block_row = Signal(index_shape(rows))
         row = self.rows.payload
-        query_end = head == walk.last_head
+        query_end = head == counted.last_head
         m.d.comb += [
             self.head.ready.eq(~self.rows.valid),
-            row.end.eq(query_end & (query == walk.last_query)),
+            row.end.eq(query_end & (query == counted.last_query)),
             row.block_end.eq(row.end | (block_row == rows - 1)),
         ]
         with m.If(self.head.valid & self.head.ready):
             m.d.sync += [
                 self.rows.valid.eq(1),
-                walk.eq(self.head.payload),
+                counted.eq(self.head.payload),
                 row.address.eq(self.head.payload.base),
                 row.position.eq(self.head.payload.position),
                 query_address.eq(self.head.payload.base),
@@ -71,10 +71,10 @@ class RowWalk(wiring.Component):
                 block_row.eq(0),
             ]
         with m.If(self.rows.valid & self.rows.ready):
-            next_query = (query_address + walk.row_stride)[: len(query_address)]
+            next_query = (query_address + counted.row_stride)[: len(query_address)]
             m.d.sync += [
                 self.rows.valid.eq(~row.end),
-                row.address.eq(Mux(query_end, next_query, row.address + walk.head_stride)),
+                row.address.eq(Mux(query_end, next_query, row.address + counted.head_stride)),
                 head.eq(Mux(query_end, 0, head + 1)),
                 block_row.eq(Mux(row.block_end, 0, block_row + 1)),
             ]

@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from golden.device.config import DeviceConfig
 from rtl.axi.read_master import Client, read_ports
@@ -82,7 +83,7 @@ class StateSource(wiring.Component):
         with m.If(taken):
             m.d.sync += [asked.eq(self.job.payload), asking.eq(1), row.eq(0)]
         with m.If(self.request.valid & self.request.ready):
-            word_bits = (2 * config.core.output_lanes).bit_length() - 1
+            word_bits = exact_log2(2 * config.core.output_lanes)
             m.d.sync += [
                 asked.address.eq(asked.address + (words << word_bits)),
                 row.eq(row + 1),

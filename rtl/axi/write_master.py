@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from golden.device.config import DeviceConfig
 from rtl.axi.axi_ports import axi_write_signature
@@ -73,7 +74,7 @@ class WriteMaster(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, axi = self.config, self.axi
-        beat_bits = config.beat_bytes.bit_length() - 1
+        beat_bits = exact_log2(config.beat_bytes)
         burst_beats = config.burst_bytes // config.beat_bytes
 
         # Beats wait for their burst to be whole.
@@ -105,7 +106,7 @@ class WriteMaster(wiring.Component):
         with m.If(taken):
             m.d.sync += [
                 begun.eq(1),
-                whole.eq(self.beats.payload.end | number[: burst_beats.bit_length() - 1].all()),
+                whole.eq(self.beats.payload.end | number[: exact_log2(burst_beats)].all()),
                 next_number.eq(number + 1),
             ]
             with m.If(follows):
