@@ -9,7 +9,6 @@ from golden.device.config import DeviceConfig
 from rtl.axi.bundles import walk_layout
 from rtl.axi.row_walk import RowWalk
 from rtl.axi.write_master import write_beat_layout
-from rtl.bundles import index_shape
 from rtl.interfaces import PIECE_BITS, STATE_PIECES, output_layout
 
 
@@ -63,7 +62,6 @@ class OutputStore(wiring.Component):
         m = Module()
         config = self.config
         lanes = config.core.output_lanes
-        # Words wider than a beat go in parts.
         part_lanes = min(lanes, config.data_bits // PIECE_BITS)
         parts, slots = lanes // part_lanes, config.data_bits // PIECE_BITS // part_lanes
         word_bits, beat_bits = exact_log2(lanes * PIECE_BITS // 8), exact_log2(config.beat_bytes)
@@ -78,12 +76,12 @@ class OutputStore(wiring.Component):
         with m.If(self.head.valid & self.head.ready):
             m.d.sync += head.eq(self.head.payload)
 
-        # Where the next word goes, and its last lane that counts.
+        # Where the next word goes, and its lanes that count.
         core = config.core
         packet_words = STATE_PIECES * core.rows * (1 + core.output_beats(core.max_value_dim))
         number = Signal(range(packet_words))
         word = Signal(data.StructLayout({"address": config.address_bits, "data": lanes * PIECE_BITS, "end": 1}))
-        last_lane = Signal(index_shape(lanes))
+        counts = Signal(lanes)
         word_valid, word_done, row_tail, row_end = Signal(), Signal(), Signal(), Signal()
         taken = self.o.valid & self.o.ready
         m.d.comb += [
@@ -93,25 +91,26 @@ class OutputStore(wiring.Component):
             walk.rows.ready.eq(taken & row_end),
         ]
         with m.If(taken):
+            tail = (2 << head.last_element[: exact_log2(lanes)]) - 1
             m.d.sync += [
                 word_valid.eq(1),
                 word.address.eq(walk.rows.payload.address + (number << word_bits)),
                 word.data.eq(self.o.payload.data),
                 word.end.eq(self.o.payload.last),
-                last_lane.eq(Mux(row_tail, head.last_element[: exact_log2(lanes)], lanes - 1)),
+                counts.eq(Mux(row_tail, tail, (1 << lanes) - 1)),
                 number.eq(Mux(row_end, 0, number + 1)),
             ]
         with m.Elif(word_done):
             m.d.sync += word_valid.eq(0)
 
-        # A part of the word, and its place in a beat.
-        part, slot = Signal(range(parts)), word.address[word_bits:beat_bits]
+        # Words wider than a beat go in parts, up to the last one with a lane that counts.
+        part = Signal(range(parts)) if parts > 1 else Const(0, 0)
         beat = Cat(part, word.address[max(word_bits, beat_bits) :])
-        part_end = part == last_lane >> exact_log2(part_lanes)
-        part_strobe = Cat(
-            (Cat(Const(lane, exact_log2(part_lanes)), part) <= last_lane).replicate(PIECE_BITS // 8)
-            for lane in range(part_lanes)
-        )
+        slot = word.address[min(word_bits, beat_bits) : beat_bits]
+        part_end = ~Cat(counts[part_lanes:], Const(0, part_lanes)).bit_select(part * part_lanes, 1)
+        part_data = word.data.word_select(part, part_lanes * PIECE_BITS)
+        part_counts = counts.word_select(part, part_lanes)
+        part_strobe = Cat(bit.replicate(PIECE_BITS // 8) for bit in part_counts)
 
         # The beat that it goes to.
         gathered = Signal(self.beats.payload.shape())
@@ -125,8 +124,9 @@ class OutputStore(wiring.Component):
             self.busy.eq(walk.rows.valid | word_valid | gathered_valid),
         ]
         with m.If(moves):
+            if parts > 1:
+                m.d.sync += part.eq(Mux(part_end, 0, part + 1))
             m.d.sync += [
-                part.eq(Mux(part_end, 0, part + 1)),
                 gathered_valid.eq(1),
                 gathered.end.eq(word.end & part_end),
                 gathered.address.eq(Cat(Const(0, beat_bits), beat)),
@@ -136,7 +136,6 @@ class OutputStore(wiring.Component):
                 strobe = gathered.strobe.word_select(n, len(part_strobe))
                 m.d.sync += strobe.eq(Mux(same, strobe, 0) | Mux(here, part_strobe, 0))
                 with m.If(here):
-                    part_data = word.data.word_select(part, part_lanes * PIECE_BITS)
                     m.d.sync += gathered.data.word_select(n, len(part_data)).eq(part_data)
         with m.Elif(self.beats.valid & self.beats.ready):
             m.d.sync += gathered_valid.eq(0)
