@@ -56,7 +56,7 @@ class RowSource(wiring.Component):
         Rows to bring into the scratchpad; taken when a half is free and the fill before is asked for. Not there without
         a scratchpad.
     filling : Out
-        A fill was taken whose rows are not all asked for. Not there without a scratchpad.
+        A fill was taken whose rows have not all come, or a job's. Not there without a scratchpad.
     job : In
         Where the rows of the next job come from; up to `JOBS_WAITING` are taken ahead.
     wants : In
@@ -174,7 +174,7 @@ class RowSource(wiring.Component):
             scratchpad.rows.ready.eq(self.rows.ready),
             scratchpad.claim.eq(self.fill.valid & self.fill.ready),
             self.fill.ready.eq(scratchpad.free & ~fills),
-            self.filling.eq(fills),
+            self.filling.eq(fills | (arrivals.level != 0)),
         ]
         with m.If(resident):
             m.d.comb += self.wants.ready.eq(reads & scratchpad.read.ready)
