@@ -10,7 +10,7 @@ from rtl_bench import Bench, simulate
 from stream_rules import Sink, Source, Stall, at_random, flowing
 
 from golden.config import PRESETS
-from golden.device.bursts import Burst, ReadRequest, bursts
+from golden.device.bursts import Burst, Request, bursts
 from golden.device.config import DeviceConfig
 from rtl.axi.request_joiner import ReadPort, RequestJoiner
 
@@ -24,27 +24,27 @@ CONFIGS = {
 }
 
 
-def random_requests(rng: random.Random, config: DeviceConfig, count: int) -> list[ReadRequest]:
+def random_requests(rng: random.Random, config: DeviceConfig, count: int) -> list[Request]:
     """Return requests that often follow each other; the last one ends its run."""
     word = config.core.lanes
-    requests: list[ReadRequest] = []
+    requests: list[Request] = []
     address = 0
     for _ in range(count):
         if rng.random() < 0.3:
             # Often just below a boundary that no burst may cross.
             address = rng.randrange(1, 1 << 20) * 4096 - word * rng.randrange(5)
         words = rng.choice([1, 1, 2, 3, 4, 8, rng.randrange(1, 40)])
-        requests.append(ReadRequest(address, words * word, rng.random() < 0.8))
+        requests.append(Request(address, words * word, rng.random() < 0.8))
         address += words * word
-    return [*requests[:-1], ReadRequest(requests[-1].address, requests[-1].size, False)]
+    return [*requests[:-1], Request(requests[-1].address, requests[-1].size, False)]
 
 
-def payload(request: ReadRequest, config: DeviceConfig) -> dict[str, int]:
+def payload(request: Request, config: DeviceConfig) -> dict[str, int]:
     return {"address": request.address, "words": request.size // config.core.lanes, "more": int(request.more)}
 
 
 def run(
-    config: DeviceConfig, requests: list[ReadRequest], comes: Stall = flowing, taken: Stall = flowing
+    config: DeviceConfig, requests: list[Request], comes: Stall = flowing, taken: Stall = flowing
 ) -> tuple[Source, Sink]:
     """Return source and sink when all expected bursts have come, and no more did."""
     expected = bursts(requests, config)
@@ -88,7 +88,7 @@ def test_bursts_are_those_of_golden(config: DeviceConfig, comes: Stall, taken: S
 def test_a_request_and_a_burst_every_cycle(more: bool):
     """Rows that don't follow each other, whether they say so or it shows with the next."""
     config = CONFIGS["words of a beat"]
-    requests = [ReadRequest(4096 * n, 4 * 16, more and n < 19) for n in range(20)]
+    requests = [Request(4096 * n, 4 * 16, more and n < 19) for n in range(20)]
     source, sink = run(config, requests)
     assert source.taken == list(range(20))
     assert sink.offered[:-1] == [LATENCY + n for n in range(19)]
@@ -97,21 +97,21 @@ def test_a_request_and_a_burst_every_cycle(more: bool):
 def test_short_requests_fill_bursts_as_they_come():
     """Eight beats a burst: each is offered when its last request has come."""
     config = CONFIGS["words of a beat"]
-    source, sink = run(config, [ReadRequest(16 * n, 16, n < 31) for n in range(32)])
+    source, sink = run(config, [Request(16 * n, 16, n < 31) for n in range(32)])
     assert source.taken == list(range(32))
     assert sink.offered == [7 + LATENCY + 8 * n for n in range(4)]
 
 
 def test_a_long_request_is_cut_without_a_gap():
     config = CONFIGS["words of a beat"]
-    _, sink = run(config, [ReadRequest(48, 600 * 16, True), ReadRequest(48 + 600 * 16, 32, False)])
+    _, sink = run(config, [Request(48, 600 * 16, True), Request(48 + 600 * 16, 32, False)])
     assert sink.taken == list(range(LATENCY, LATENCY + len(sink.words)))
 
 
 def test_what_does_not_fill_a_burst_waits_for_the_next_request():
     """It is not for the joiner to guess: the client has said that more comes."""
     config = CONFIGS["words of a beat"]
-    requests = [ReadRequest(0, 32, True), ReadRequest(32, 32, False)]
+    requests = [Request(0, 32, True), Request(32, 32, False)]
     source, sink = run(config, requests, lambda cycle: 1 <= cycle < 30)
     assert source.taken == [0, 30]
     assert sink.offered == [30 + LATENCY]

@@ -1,16 +1,17 @@
-"""Which bursts a device reads for the requests of one of its clients: what its traffic is counted by."""
+"""Which bursts a device reads or writes: what its traffic is counted by."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from golden.device.config import DeviceConfig
 
 
 @dataclass(frozen=True)
-class ReadRequest:
-    """Words that a client asks for.
+class Request:
+    """What a client of the read master asks for, or a beat that is to be written.
 
     Parameters
     ----------
@@ -19,7 +20,7 @@ class ReadRequest:
     size : int
         Bytes, at least 1.
     more : bool
-        Whether the next request may share a burst with this one, if it follows in memory.
+        Whether the next one may share a burst with this one, if it follows in memory.
     """
 
     address: int
@@ -35,20 +36,20 @@ class Burst:
     beats: int
 
 
-def bursts(requests: Iterable[ReadRequest], config: DeviceConfig) -> list[Burst]:
-    """Return the bursts that read `requests`, in order, each as long as can be and none across `burst_bytes`."""
+def bursts(requests: Iterable[Request], config: DeviceConfig) -> list[Burst]:
+    """Return the bursts of one client's requests, in order, as long as can be but none across `burst_bytes`."""
     found = []
     for start, end in _runs(requests):
         cuts = range((start // config.burst_bytes + 1) * config.burst_bytes, end, config.burst_bytes)
         edges = [start, *cuts, end]
-        for first, behind in zip(edges, edges[1:], strict=False):
+        for first, behind in pairwise(edges):
             beat, last_beat = first // config.beat_bytes, (behind - 1) // config.beat_bytes
             found.append(Burst(beat * config.beat_bytes, last_beat - beat + 1))
     return found
 
 
-def _runs(requests: Iterable[ReadRequest]) -> Iterator[tuple[int, int]]:
-    """Yield first byte and end of what requests that are joined read together."""
+def _runs(requests: Iterable[Request]) -> Iterator[tuple[int, int]]:
+    """Yield first byte and end of what requests that are joined come to."""
     run: tuple[int, int] | None = None
     goes_on = False
     for request in requests:
