@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
@@ -12,14 +14,8 @@ from rtl.axi.axi_ports import flat_ports, join_flat
 from rtl.axi.read_master import ReadMaster
 from rtl.axi.write_master import WriteMaster
 
-CONFIGS = {
-    "a word a beat": DeviceConfig(PRESETS["default"], data_bits=128, outstanding_reads=64),
-    "words of two beats": DeviceConfig(PRESETS["default"], data_bits=64, burst_beats=4, buffer_beats=16),
-    "four words a beat": DeviceConfig(
-        PRESETS["default"], data_bits=512, burst_beats=256, buffer_beats=256, outstanding_reads=4, id_bits=3
-    ),
-}
-BY_WIDTH = {config.data_bits: config for config in CONFIGS.values()}
+CONFIG = DeviceConfig(replace(PRESETS["default"], output_lanes=16), outstanding_reads=64, id_bits=3)
+"""Four words of control a beat, two beats a word of state, a beat a word of queries, keys and values."""
 
 
 class BusMasters(wiring.Component):
