@@ -56,8 +56,8 @@ class RequestJoiner(wiring.Component):
     """From requests to bursts, which depend on the requests alone, not on when these come or bursts are taken.
 
     A run of requests, each with `more` and followed in memory by the next, is cut at multiples of the longest burst.
-    One request is taken and one burst offered every cycle: 3 cycles after its last request was taken, or 2 after the one
-    that shows its end. Back-pressure holds the requests.
+    One request is taken and one burst offered every cycle: 3 cycles after its last request was taken, or 2 after the
+    one that shows its end. Back-pressure holds the requests.
 
     Parameters
     ----------

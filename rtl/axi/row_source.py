@@ -61,7 +61,7 @@ class RowSource(wiring.Component):
         Where the rows of the next job come from; up to `JOBS_WAITING` are taken ahead.
     wants : In
         Rows of the oldest job, by rising index: those of the key sequencer, or of the core's port v_req. `last` ends
-        the job; without `wanted` no row comes.
+        the job; without `wanted` no row comes. Of keys the last row that is wanted has `last`.
     rows : Out
         Their words. `last` is on the last word of a row that was wanted with `last`.
     request, words : Out, In
