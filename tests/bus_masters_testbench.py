@@ -15,6 +15,7 @@ from cocotbext.axi import AxiResp
 
 from golden.device.bursts import Request, bursts
 from rtl.axi.read_master import Client, read_ports
+from rtl.axi.request_joiner import WORDS_BITS
 from sim.axi_rules import AxiRules
 
 REGION = 1 << 16
@@ -62,7 +63,7 @@ class Reader:
                 await RisingEdge(self._clock)
             words = request.size // self.word_bytes
             fields = request.address | words << CONFIG.address_bits
-            payload.value = fields | request.more << CONFIG.address_bits + 16
+            payload.value = fields | request.more << CONFIG.address_bits + WORDS_BITS
             valid.value = 1
             await RisingEdge(self._clock)
             while not ready.value:

@@ -28,12 +28,15 @@ class Client(enum.IntEnum):
 
 def read_ports(config: DeviceConfig) -> dict[Client, ReadPort]:
     """Return how each client of a device reads."""
+    core = config.core
     few = max(32, config.burst_bytes // config.beat_bytes)
-    row = config.core.lanes
+    row = core.lanes
+    # The queries of the next block wait here, or a fill of the scratchpad would hold up the block.
+    block = core.rows * core.max_head_dim // config.beat_bytes
     return {
         Client.CONTROL: ReadPort(4, few),
-        Client.STATE: ReadPort(2 * config.core.output_lanes, few),
-        Client.QUERY: ReadPort(row, few),
+        Client.STATE: ReadPort(2 * core.output_lanes, few),
+        Client.QUERY: ReadPort(row, max(few, 1 << block.bit_length())),
         Client.VALUE: ReadPort(row, config.buffer_beats),
         Client.KEY: ReadPort(row, config.buffer_beats),
     }

@@ -10,7 +10,7 @@ from amaranth.utils import exact_log2
 
 from golden.device.config import DeviceConfig
 
-WORDS_BITS = 16
+WORDS_BITS = 17
 """Width of a request's number of words."""
 
 
