@@ -6,6 +6,7 @@ from amaranth.lib import data
 
 from golden import formats
 from golden.config import CoreConfig
+from golden.key_sequence import WORD_BLOCKS
 
 PIECE_BITS = formats.OUTPUT_BITS
 """Width of one lane of the o and state ports; a state word crosses them in `STATE_PIECES` pieces, lowest first."""
@@ -162,3 +163,36 @@ def stats_layout(config: CoreConfig) -> data.StructLayout:
             "cycles": data.ArrayLayout(CYCLE_BITS, len(ArrayUse)),
         }
     )
+
+
+def sequence_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the key sequencer's command port, as `golden.key_sequence.KeySequence` describes it.
+
+    Range, window and block have more bits than the configuration needs, so that what it can't hold is seen.
+    """
+    return data.StructLayout(
+        {
+            "first": 24,
+            "end": 24,
+            "block_shift": 5,
+            "mask": 2,
+            "window": 24,
+            "first_position": config.position_bits,
+            "last_position": config.position_bits,
+        }
+    )
+
+
+def bitmap_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the key sequencer's bitmap port: a bit a block of keys, the first one lowest."""
+    return data.StructLayout({"blocks": WORD_BLOCKS, "last": 1})
+
+
+def key_count_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the key sequencer's count port: keys of a command, as its job announces them; how it ended."""
+    return data.StructLayout({"keys": 24, "status": 8})
+
+
+def key_request_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the key sequencer's k_req port, with the meaning of `value_request_layout`."""
+    return value_request_layout(config)
