@@ -45,16 +45,15 @@ class FillSequence(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         layer, d, fill = self.layer, self.layer.descriptor, self.fill.payload
-        address, head_stride, last_word = {
-            Client.KEY: (d.key_address, d.key_head_stride, layer.last_key_word),
-            Client.VALUE: (d.value_address, d.value_head_stride, layer.last_value_word),
+        address, head_stride = {
+            Client.KEY: (d.key_address, d.key_head_stride),
+            Client.VALUE: (d.value_address, d.value_head_stride),
         }[self.client]
         base = Signal(self.config.address_bits)
         m.d.comb += [
-            *place_rows(fill.place, d, self.client, base),
+            *place_rows(fill.place, layer, self.client, base),
             fill.first.eq(layer.first),
             fill.last.eq(layer.last),
-            fill.last_beat.eq(last_word),
         ]
         with m.If(self.start):
             m.d.sync += [self.fill.valid.eq(1), self.heads.eq(0), base.eq(address)]

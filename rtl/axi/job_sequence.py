@@ -236,17 +236,16 @@ class JobSequence(wiring.Component):
         }
         m.d.comb += [job[name].eq(value) for name, value in fields.items() if name in dict(iter(job.shape()))]
 
-        for port, client, base, last_word in (
-            (self.keys.payload, Client.KEY, block.key, layer.last_key_word),
-            (self.values.payload, Client.VALUE, block.value, layer.last_value_word),
+        for port, client, base in (
+            (self.keys.payload, Client.KEY, block.key),
+            (self.values.payload, Client.VALUE, block.value),
         ):
             resident = layer.resident if client is Client.KEY else layer.resident & ~flag(d, Flag.SHARED)
             m.d.comb += [
-                *place_rows(port.place, d, client, base),
+                *place_rows(port.place, layer, client, base),
                 port.resident.eq(resident),
                 port.first.eq(layer.first),
                 port.release.eq(block.last),
-                port.last_beat.eq(last_word),
             ]
         state = self.state.payload
         m.d.comb += [

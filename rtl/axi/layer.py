@@ -78,12 +78,17 @@ def block_layout(config: DeviceConfig) -> data.StructLayout:
     )
 
 
-def place_rows(place: data.View, descriptor: data.View, client: Client, base: Value) -> list[Value]:
+def place_rows(place: data.View, layer: data.View, client: Client, base: Value) -> list[Value]:
     """Return the assignments that say where rows lie, of keys or of values, of a kv head whose rows begin at `base`."""
-    stride = {Client.KEY: descriptor.key_row_stride, Client.VALUE: descriptor.value_row_stride}[client]
+    d = layer.descriptor
+    stride, last_word = {
+        Client.KEY: (d.key_row_stride, layer.last_key_word),
+        Client.VALUE: (d.value_row_stride, layer.last_value_word),
+    }[client]
     return [
         place.base.eq(base),
         place.row_stride.eq(stride),
-        place.paged.eq(flag(descriptor, Flag.PAGED)),
-        place.page_shift.eq(descriptor.page_shift),
+        place.paged.eq(flag(d, Flag.PAGED)),
+        place.page_shift.eq(d.page_shift),
+        place.last_beat.eq(last_word),
     ]
