@@ -15,10 +15,12 @@ import numpy as np
 from golden.block_mask import BlockMask
 from golden.errors import InputError
 from golden.masks import Mask, MaskKind
-from golden.plan import Blocks
 
 WORD_BLOCKS = 32
 """Blocks of a word of a bitmap."""
+
+BITMAP_WORDS = 64
+"""Words of a bitmap within the bounds that there is room for."""
 
 
 class SequenceStatus(enum.IntEnum):
@@ -87,15 +89,26 @@ class KeySequence:
         padded[: len(self.bitmap)] = self.bitmap
         return [int(word) for word in np.packbits(padded, bitorder="little").view(f"<u{WORD_BLOCKS // 8}")]
 
-    def run(self, max_keys: int, bitmap_words: int) -> tuple[SequenceStatus, np.ndarray]:
+    @property
+    def span(self) -> tuple[int, int, int]:
+        """The words, counted from key 0, of the block of `first` and of those of the bounds' first and last key."""
+        first, end = self.bounds
+        word = [(key >> self.block_shift) // WORD_BLOCKS for key in (self.first, first, end - 1)]
+        return word[0], word[1], word[2]
+
+    @property
+    def words_within(self) -> int:
+        """Words of the bitmap within the bounds."""
+        _, first, last = self.span
+        return last - first + 1
+
+    def run(self, max_keys: int) -> tuple[SequenceStatus, np.ndarray]:
         """Return how the command ends, and the indices of its keys.
 
         Parameters
         ----------
         max_keys : int
             Keys that there can be, `golden.config.CoreConfig.max_keys`.
-        bitmap_words : int
-            Words of `WORD_BLOCKS` blocks that there is room for.
 
         Returns
         -------
@@ -109,17 +122,16 @@ class KeySequence:
             return SequenceStatus.RANGE, none
         if first >= end:
             return SequenceStatus.EMPTY, none
-        origin = (self.first >> self.block_shift) // WORD_BLOCKS * WORD_BLOCKS
-        first_word, last_word = ((key >> self.block_shift) // WORD_BLOCKS for key in (first, end - 1))
-        if last_word - first_word >= bitmap_words:
+        if self.words_within > BITMAP_WORDS:
             return SequenceStatus.BITMAP_LONG, none
+        origin, _, last_word = self.span
         words = -(-len(self.bitmap) // WORD_BLOCKS)
-        if last_word - origin // WORD_BLOCKS >= words:
+        if last_word - origin >= words:
             return SequenceStatus.BITMAP_SHORT, none
         padded = np.zeros(words * WORD_BLOCKS, dtype=bool)
         padded[: len(self.bitmap)] = self.bitmap
         keys = np.arange(first, end, dtype=np.int64)
-        keys = keys[padded[(keys >> self.block_shift) - origin]]
+        keys = keys[padded[(keys >> self.block_shift) - origin * WORD_BLOCKS]]
         return (SequenceStatus.OK if len(keys) else SequenceStatus.EMPTY), keys
 
 
@@ -144,42 +156,42 @@ def bitmap_of(allowed: np.ndarray, key_block: int) -> tuple[int, np.ndarray]:
     return shift, np.repeat(allowed, key_block >> shift)
 
 
-def layer_sequences(blocks: Blocks, mask: Mask, block_mask: BlockMask, kv_head: int, keys: int) -> list[KeySequence]:
-    """Return the commands that give the jobs of a kv head their keys, block of rows by block of rows.
+def job_sequence(
+    positions: np.ndarray, indices: np.ndarray, mask: Mask, block_mask: BlockMask, kv_head: int
+) -> KeySequence:
+    """Return the command that gives a job of a layer its keys, those of `golden.plan.plan_jobs`.
 
     Parameters
     ----------
-    blocks : Blocks
-        How the layer's rows are cut.
+    positions : numpy.ndarray
+        Positions of the job's rows.
+    indices : numpy.ndarray
+        Indices of the layer's keys.
     mask, block_mask : Mask, BlockMask
         The layer's masks.
     kv_head : int
-        Key and value head.
-    keys : int
-        Keys of the layer, whose indices count up from 0.
-
-    Returns
-    -------
-    list of KeySequence
-        Their keys are those of `golden.plan.plan_jobs`.
+        The job's key and value head.
 
     Raises
     ------
     InputError
-        If the rows of a block are not in the order of their positions.
+        If rows or keys are not in an order that the key sequencer can follow, or there are too many blocks.
     """
-    first, end = mask.bounds(blocks.positions, np.arange(keys))
-    sequences = []
-    for rows in blocks.rows:
-        positions = blocks.positions[rows]
-        if np.any(np.diff(positions) < 0):
-            raise InputError("the key sequencer needs rows in the order of their positions")
-        shift, bitmap = bitmap_of(block_mask.of_rows(positions)[kv_head], block_mask.key_block)
-        seeing = positions[first[rows] < end[rows]]
-        if len(seeing):
-            ends = (int(seeing[0]), int(seeing[-1]))
-            sequences.append(KeySequence(0, keys, shift, bitmap, mask, ends))
-        else:
-            # Such a block streams the first key, which its rows do not attend to.
-            sequences.append(KeySequence(0, 1, shift, bitmap))
-    return sequences
+    keys = len(indices)
+    if int(indices[0]) or int(indices[-1]) != keys - 1:
+        raise InputError(f"the key sequencer needs keys 0 to {keys - 1}, not {indices[0]} to {indices[-1]} with gaps")
+    if np.any(np.diff(positions) < 0):
+        raise InputError("the key sequencer needs rows in the order of their positions")
+    shift, bitmap = bitmap_of(block_mask.of_rows(positions)[kv_head], block_mask.key_block)
+    first, end = mask.bounds(positions, indices)
+    seeing = positions[first < end]
+    if not len(seeing):
+        # Such a job streams the first key, which its rows do not attend to.
+        return KeySequence(0, 1, shift, bitmap)
+    sequence = KeySequence(0, keys, shift, bitmap, mask, (int(seeing[0]), int(seeing[-1])))
+    if sequence.words_within > BITMAP_WORDS:
+        raise InputError(
+            f"the key sequencer has room for {BITMAP_WORDS * WORD_BLOCKS} blocks a job, and blocks of "
+            f"{block_mask.key_block} keys are blocks of {1 << shift} to it, too many for {keys} keys"
+        )
+    return sequence

@@ -6,12 +6,9 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from golden.config import CoreConfig
-from golden.key_sequence import WORD_BLOCKS, SequenceStatus
+from golden.key_sequence import BITMAP_WORDS, WORD_BLOCKS, SequenceStatus
 from golden.masks import MaskKind
 from rtl.interfaces import bitmap_layout, key_count_layout, key_request_layout, sequence_layout
-
-BITMAP_WORDS = 64
-"""Words of a bitmap within the bounds that there is room for. Those of the command before take some while they wait."""
 
 SETTLE_CYCLES = 4
 """From a bitmap's last word until its keys are counted."""
@@ -113,7 +110,7 @@ class KeySequencer(wiring.Component):
         starts, ends = number == first_word, number == last_word
         ones = (1 << WORD_BLOCKS) - 1
         above = Mux(starts, ones << first_block[:WORD_BITS], ones)[:WORD_BLOCKS]
-        below = Mux(ends, ones >> (WORD_BLOCKS - 1 - last_block[:WORD_BITS]), ones)
+        below = Mux(ends, (2 << last_block[:WORD_BITS]) - 1, ones)[:WORD_BLOCKS]
         within = (number >= first_word) & (number <= last_word)
         good = status == SequenceStatus.OK
         short = self.bitmap.payload.last & (number < last_word)
@@ -272,7 +269,10 @@ class KeySequencer(wiring.Component):
         with m.If(taken):
             m.d.sync += [key.eq(key + 1), left.eq(left - 1)]
         with m.If(emit_free):
-            m.d.sync += [valid.eq(clipped), key.eq(first), end.eq(last)]
+            m.d.sync += valid.eq(clipped)
+        # The index on the port stays as it is where nothing is wanted.
+        with m.If(emit_free & clipped):
+            m.d.sync += [key.eq(first), end.eq(last)]
 
         loads = active & ~ended & words.r_rdy & (rest == 0) & ((bits == 0) | number_free)
         loaded = data.View(bitmap_word_layout(), words.r_data)

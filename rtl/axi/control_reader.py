@@ -8,7 +8,9 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from golden.device.config import DeviceConfig
-from rtl.axi.read_master import WORDS_BITS, Client, read_ports, read_request_layout, read_word_layout
+from rtl.axi.read_master import Client, read_ports
+from rtl.axi.request_joiner import WORDS_BITS, read_request_layout
+from rtl.axi.word_unpacker import read_word_layout
 
 REQUESTS_WAITING = 16
 """Requests whose words have not all come."""

@@ -26,7 +26,7 @@ def device_ports(config: DeviceConfig) -> dict[str, wiring.Member]:
         **flat_ports("s_axil", axi_lite_signature(WINDOW_BITS), In),
         **flat_ports("m_axi", axi_write_signature(config)),
         **flat_ports("m_axi", axi_read_signature(config)),
-        "interrupt": Out(1),
+        "irq": Out(1),
     }
 
 
@@ -51,7 +51,7 @@ class LeanAttentionAxi(wiring.Component):
         The registers (`golden.device.registers`).
     m_axi_* : Out
         The memory.
-    interrupt : Out
+    irq : Out
         High while an enabled interrupt is not cleared.
     """
 
@@ -74,7 +74,7 @@ class LeanAttentionAxi(wiring.Component):
             return Cat(Const(0, zeros), low, high)
 
         m.d.comb += [
-            self.interrupt.eq(registers.interrupt),
+            self.irq.eq(registers.irq),
             engine.run.eq(registers.control_run),
             engine.soft_reset.eq(registers.control_soft_reset),
             engine.tail.eq(registers.tail),
