@@ -110,6 +110,11 @@ class CoreConfig:
                 raise InputError(f"{name} must be {allowed}")
 
     @property
+    def size(self) -> str:
+        """Rows and lanes, for messages."""
+        return f"{self.rows} x {self.lanes}"
+
+    @property
     def position_bits(self) -> int:
         """Width of a key index and of a row position."""
         return (self.max_keys - 1).bit_length()

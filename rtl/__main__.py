@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from golden.config import PRESETS
+from golden.device.config import DEVICE_PRESETS
 from golden.errors import InputError
 from golden.files import require_writable, write_text
 from golden.options import (
@@ -29,7 +30,7 @@ from rtl.verilog import TOPS, describe, generate
 
 
 def _generate(options: argparse.Namespace) -> int:
-    config = config_of(options)
+    config = device_config_of(options) if options.top == "axi" else config_of(options)
     if not options.output.name:
         raise InputError(f"{options.output} is a folder; the Verilog needs the name of a file")
     description = options.output.with_suffix(".json")
@@ -38,13 +39,17 @@ def _generate(options: argparse.Namespace) -> int:
     require_writable(options.output, description)
     write_text(options.output, generate(config, options.top))
     write_text(description, json.dumps(describe(config, options.top), indent=2) + "\n")
-    print(f"{options.output}: {config.rows} x {config.lanes}; {description}: configuration, ports and bit layouts")
+    print(f"{options.output}: {config.size}; {description}: configuration, ports and bit layouts")
     return 0
 
 
 def _lint(options: argparse.Namespace) -> int:
     clean = True
-    beside = {f"{top} of small": (top, PRESETS["small"]) for top in TOPS if top != "core"}
+    beside = {
+        f"{top} of small": (top, DEVICE_PRESETS["small"] if top == "axi" else PRESETS["small"])
+        for top in TOPS
+        if top != "core"
+    }
     for name, (top, config) in ({name: ("core", config) for name, config in PRESETS.items()} | beside).items():
         complaints = lint(config, options.build / name, top)
         clean = clean and not complaints
@@ -93,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "--top",
         choices=TOPS,
         default="core",
-        help="a core (the default), or the same with AXI4-Stream ports",
+        help="a core (the default), the same with AXI4-Stream ports, or a device that runs it from memory",
     )
     parser.add_argument(
         "command",

@@ -3,15 +3,14 @@
 import subprocess
 from pathlib import Path
 
-from golden.config import CoreConfig
 from golden.files import write_text
 from rtl.tools import VERILATOR, verilator_environment
-from rtl.verilog import TOPS, generate
+from rtl.verilog import TOPS, Config, generate
 
 WAIVERS = Path(__file__).parent / "lint.vlt"
 
 
-def lint(config: CoreConfig, folder: Path, top: str = "core") -> str:
+def lint(config: Config, folder: Path, top: str = "core") -> str:
     """Write the Verilog of `config` into `folder` and lint it; return Verilator's complaints, empty if it is clean."""
     module = TOPS[top].module
     source = folder / f"{module}.v"

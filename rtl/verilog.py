@@ -2,51 +2,23 @@
 
 import os
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 from amaranth.back import verilog
+from amaranth.hdl import Shape
 from amaranth.lib import data, wiring
 
 import golden.formats
 from golden.config import CoreConfig
+from golden.device.config import DeviceConfig
+from golden.device.status import DeviceStatus
 from rtl.axi.stream_top import AxiStream, StreamTop
+from rtl.axi.top import LeanAttentionAxi, device_ports
 from rtl.core import LeanAttentionCore, core_ports
 from rtl.interfaces import ArrayUse, Status
 
-
-class Top(NamedTuple):
-    """What Verilog is generated of.
-
-    Parameters
-    ----------
-    module : str
-        Name of the top module.
-    component, ports : callable
-        Return the component and its streams, by name, of a configuration.
-    axi_streams : bool
-        The streams have the signals of `rtl.axi.stream_top.AxiStream`, clock and reset those of AXI.
-    """
-
-    module: str
-    component: Callable[[Any], wiring.Component]
-    ports: Callable[[Any], dict[str, wiring.Member]]
-    axi_streams: bool = False
-
-
-TOPS = {
-    "core": Top("lean_attention", LeanAttentionCore, core_ports),
-    "stream": Top("lean_attention_axis", StreamTop, core_ports, axi_streams=True),
-}
-
-TOP = TOPS["core"].module
-
-
-def generate(config: CoreConfig, top: str = "core") -> str:
-    """Return the Verilog of a configuration, its top module named as `TOPS` says of `top`."""
-    # The wheel of Yosys that is installed with the project, whatever else is on the PATH.
-    os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
-    component = TOPS[top].component(config)
-    return verilog.convert(component, name=TOPS[top].module, emit_src=False, strip_internal_attrs=True)
+Config = CoreConfig | DeviceConfig
 
 
 def _fields(layout: data.Layout, offset: int = 0, prefix: str = "") -> dict[str, list[int]]:
@@ -88,7 +60,53 @@ def _axi_stream(name: str, member: wiring.Member) -> dict[str, Any]:
     }
 
 
-def describe(config: CoreConfig, top: str = "core") -> dict[str, Any]:
+def _signal(name: str, member: wiring.Member) -> dict[str, Any]:
+    """Return what `describe` says of a signal."""
+    return {"direction": "input" if member.flow is wiring.In else "output", "width": Shape.cast(member.shape).width}
+
+
+class Top(NamedTuple):
+    """What Verilog is generated of.
+
+    Parameters
+    ----------
+    module : str
+        Name of the top module.
+    component, ports : callable
+        Return the component and its ports, by name, of a configuration: a `DeviceConfig` for the device, else a
+        `CoreConfig`.
+    statuses : type
+        The status codes that it gives.
+    port : callable
+        Returns what `describe` says of a port, of its name and member. Ports that are not streams of Amaranth come with
+        the clock and reset of AXI.
+    """
+
+    module: str
+    component: Callable[[Any], wiring.Component]
+    ports: Callable[[Any], dict[str, wiring.Member]]
+    statuses: type[IntEnum] = Status
+    port: Callable[[str, wiring.Member], dict[str, Any]] = _stream
+
+
+TOPS = {
+    "core": Top("lean_attention", LeanAttentionCore, core_ports),
+    "stream": Top("lean_attention_axis", StreamTop, core_ports, port=_axi_stream),
+    "axi": Top("lean_attention_axi", LeanAttentionAxi, device_ports, DeviceStatus, _signal),
+}
+
+TOP = TOPS["core"].module
+
+
+def generate(config: Config, top: str = "core") -> str:
+    """Return the Verilog of a configuration, its top module named as `TOPS` says of `top`."""
+    # The wheel of Yosys that is installed with the project, whatever else is on the PATH.
+    os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
+    component = TOPS[top].component(config)
+    return verilog.convert(component, name=TOPS[top].module, emit_src=False, strip_internal_attrs=True)
+
+
+def describe(config: Config, top: str = "core") -> dict[str, Any]:
     """Return what a user of the Verilog must know: configuration, number formats, ports and bit layouts.
 
     Returns
@@ -96,10 +114,11 @@ def describe(config: CoreConfig, top: str = "core") -> dict[str, Any]:
     dict
         ``ports`` maps each stream to its direction, payload width and ``fields``, which give the lowest bit and the
         width of each field; arrays give the whole array, lowest element first. Every stream also has ``__valid`` and
-        ``__ready``. With AXI4-Stream, ``tdata``, ``tuser`` and ``tlast`` have a width and fields each.
+        ``__ready``. With AXI4-Stream, ``tdata``, ``tuser`` and ``tlast`` have a width and fields each. A device's ports are
+        signals by themselves.
     """
-    is_axi = TOPS[top].axi_streams
-    port = _axi_stream if is_axi else _stream
+    port = TOPS[top].port
+    is_axi = port is not _stream
     constants = {name: value for name, value in vars(golden.formats).items() if name.isupper()}
     return {
         "top": TOPS[top].module,
@@ -108,6 +127,6 @@ def describe(config: CoreConfig, top: str = "core") -> dict[str, Any]:
         "config": config.to_dict(),
         "formats": constants,
         "ports": {name: port(name, member) for name, member in TOPS[top].ports(config).items()},
-        "status_codes": {status.name: status.value for status in Status},
+        "status_codes": {status.name: status.value for status in TOPS[top].statuses},
         "array_use": {use.name: use.value for use in ArrayUse},
     }

@@ -53,6 +53,15 @@ class Work:
     batches: list[Batch]
 
 
+def raise_problems(label: str, problems: list[str]) -> None:
+    """Raise AssertionError with the first of `problems`, if there are any."""
+    if problems:
+        shown = "; ".join(problems[:PROBLEMS_SHOWN])
+        more = f"; {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
+        # Not `assert`, to whose message cocotb would add a second line.
+        raise AssertionError(f"{label}: {shown}{more}")
+
+
 @cocotb.test()
 async def replay(dut):
     """Every output, state, request and statistic is as expected, and the streams obey their rules."""
@@ -67,10 +76,5 @@ async def replay(dut):
         except AssertionError as error:
             raise AssertionError(f"{batch.label}: {error}") from error
         recordings.append(recording)
-        problems = check(batch.expectations, recording, work.config)
-        if problems:
-            shown = "; ".join(problems[:PROBLEMS_SHOWN])
-            more = f"; {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
-            # Not `assert`, to whose message cocotb would add a second line.
-            raise AssertionError(f"{batch.label}: {shown}{more}")
+        raise_problems(batch.label, check(batch.expectations, recording, work.config))
     save_result(recordings)

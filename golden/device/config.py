@@ -145,6 +145,11 @@ class DeviceConfig:
         return min(self.burst_beats * self.beat_bytes, PAGE_BYTES)
 
     @property
+    def size(self) -> str:
+        """What tells one device from another, in a few words."""
+        return f"{self.core.size} core on a bus of {self.data_bits} bits"
+
+    @property
     def capability(self) -> Capability:
         """What software can ask of it."""
         core = self.core

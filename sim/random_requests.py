@@ -1,0 +1,111 @@
+"""Random requests to a device: heads, groups, masks, pages, block masks, parts of keys, states; each by its seed alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from golden import formats
+from golden.block_mask import BlockMask
+from golden.device.config import DeviceConfig
+from golden.device.layout import Request
+from golden.masks import Mask, MaskKind
+from golden.quantise import QuantisedAttention
+from golden.state import PartialState
+from golden.threshold import Threshold
+from sim.device_expectation import DeviceExpectation, visible_keys
+
+BEATS_MAX = 3000
+"""Beats of keys and values of all jobs of a request, about, so that none takes long."""
+
+
+def _int8(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return np.clip(np.rint(rng.normal(0, rng.uniform(5, 60), size=shape)), -128, 127).astype(np.int8)
+
+
+def _attention(rng: np.random.Generator, config: DeviceConfig) -> QuantisedAttention:
+    """Return a layer of a few heads, with queries at any positions."""
+    core = config.core
+    head_dim, value_dim = int(rng.integers(1, core.max_head_dim + 1)), int(rng.integers(1, core.max_value_dim + 1))
+    shared = bool(core.shared_values) and rng.random() < 0.5
+    if shared:
+        value_dim = min(head_dim, value_dim)
+    kv_heads, group = int(rng.integers(1, 4)), int(rng.choice([1, 1, 2, 3, core.rows, core.rows + 1]))
+    rows = int(rng.integers(1, 4 * core.rows))
+    queries = max(1, rows // group)
+    words = core.head_beats(head_dim) + core.value_beats(value_dim)
+    jobs = kv_heads * -(-queries * group // core.rows)
+    longest = min(core.max_keys, max(2, BEATS_MAX // (words * jobs)))
+    keys = int(rng.integers(1, longest + 1))
+    first_position = int(rng.integers(0, max(1, min(core.max_keys - queries, 2 * keys)) + 1))
+    if first_position + queries > core.max_keys:
+        first_position = core.max_keys - queries
+    key = _int8(rng, kv_heads, keys, head_dim)
+    scale = np.full(kv_heads, 1 / 32)
+    return QuantisedAttention(
+        query=_int8(rng, kv_heads * group, queries, head_dim),
+        key=key,
+        value=np.ascontiguousarray(key[:, :, :value_dim]) if shared else _int8(rng, kv_heads, keys, value_dim),
+        query_scale=rng.uniform(0.01, 0.06, kv_heads),
+        key_scale=scale,
+        value_scale=scale,
+        softmax_scale=float(2.0 ** rng.uniform(-4, 0)),
+        shared=shared,
+        row_positions=first_position + np.arange(queries, dtype=np.int64),
+    )
+
+
+def _mask(rng: np.random.Generator, attention: QuantisedAttention, keys: slice, config: DeviceConfig) -> Mask:
+    """Return a mask under which every block sees a key, if some mask by position does."""
+    first, last = (int(position) for position in attention.positions[[0, -1]])
+    if first < keys.start or rng.random() < 0.3:
+        return Mask()
+    # The window of the last row has to reach back to a key.
+    least = max(1, last - keys.stop + 2)
+    if rng.random() < 0.4 or least > config.core.max_keys:
+        return Mask(MaskKind.CAUSAL)
+    return Mask(MaskKind.WINDOW, int(rng.integers(least, min(last + 3, config.core.max_keys) + 1)))
+
+
+def _block_mask(rng: np.random.Generator, request: Request, config: DeviceConfig) -> BlockMask:
+    """Return a block mask that leaves every job its first key."""
+    attention, positions = request.attention, request.row_positions()
+    key_block, query_block = int(rng.choice([1, 2, 4, 6, 16, 48])), int(rng.choice([1, 3, config.core.rows]))
+    blocks = -(-attention.keys // key_block), int(positions[-1]) // query_block + 1
+    allowed = rng.random((attention.kv_heads, *reversed(blocks))) < rng.uniform(0.1, 1)
+    for rows in request.block_rows(config.core.rows):
+        first_key = int(visible_keys(request, positions[rows])[0])
+        allowed[:, int(positions[rows][0]) // query_block, first_key // key_block] = True
+    return BlockMask(allowed, query_block, key_block)
+
+
+def random_request(rng: np.random.Generator, config: DeviceConfig) -> Request:
+    """Return a request that a device of `config` can hold."""
+    attention = _attention(rng, config)
+    keys = slice(0, attention.keys)
+    if rng.random() < 0.3:
+        start = int(rng.integers(0, attention.keys))
+        keys = slice(start, int(rng.integers(start + 1, attention.keys + 1)))
+    tau = rng.choice([formats.TAU_KEEP_ALL, int(rng.integers(formats.TAU_MIN, 13 << formats.FRACTION_BITS))])
+    request = Request(
+        attention,
+        mask=_mask(rng, attention, keys, config),
+        threshold=Threshold(int(tau)),
+        keys=keys,
+        emit_state=bool(rng.random() < 0.25),
+    )
+    if config.page_entries and not attention.shared and rng.random() < 0.35:
+        size = int(rng.choice([16, 32, 64]))
+        pages = -(-attention.keys // size)
+        request = replace(request, pages=rng.permutation(pages + int(rng.integers(3)))[:pages], page_keys=size)
+    if rng.random() < 0.3:
+        request = replace(request, block_mask=_block_mask(rng, request, config))
+    if rng.random() < 0.25:
+        # Any other request for the same rows gives states to start from.
+        other = replace(request, block_mask=None, keys=None, mask=Mask(), states=None, emit_state=True)
+        states = [result.state for result in DeviceExpectation.of(other, config.core).results]
+        if rng.random() < 0.2:
+            states = [PartialState.empty(len(state.maximum), attention.value_dim) for state in states]
+        request = replace(request, states=states)
+    return request
