@@ -114,8 +114,8 @@ def describe(config: Config, top: str = "core") -> dict[str, Any]:
     dict
         ``ports`` maps each stream to its direction, payload width and ``fields``, which give the lowest bit and the
         width of each field; arrays give the whole array, lowest element first. Every stream also has ``__valid`` and
-        ``__ready``. With AXI4-Stream, ``tdata``, ``tuser`` and ``tlast`` have a width and fields each. A device's ports are
-        signals by themselves.
+        ``__ready``. With AXI4-Stream, ``tdata``, ``tuser`` and ``tlast`` have a width and fields each. A device's ports
+        are signals.
     """
     port = TOPS[top].port
     is_axi = port is not _stream

@@ -1,4 +1,4 @@
-"""Memory behind a device's AXI master: cocotbext-axi's, with latency, pauses, errors, and a guard on what is written."""
+"""Memory behind a device's AXI master: cocotbext-axi's, with latency, pauses, errors, and a guard on writes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from cocotb.triggers import ClockCycles
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiBus, AxiRam, AxiResp
 
-from golden.device.config import Capability
-from golden.device.descriptor import Descriptor, Flag
-from golden.device.states import state_bytes
+from golden.device.model import BusError
 
 CLOCK_NS = 10
 
@@ -115,6 +113,74 @@ class SpoiltAnswers:
             self._delay.clear()
 
 
+class Twin:
+    """What memory should become: the bus of a `golden.device.model.DeviceModel`.
+
+    Parameters
+    ----------
+    memory : mmap.mmap
+        Memory that this is a copy of.
+    base : int
+        Address of its first byte.
+
+    Attributes
+    ----------
+    content : numpy.ndarray
+        The bytes, uint8.
+    written : numpy.ndarray
+        bool: which of them were written.
+    """
+
+    def __init__(self, memory: mmap.mmap, base: int):
+        self._memory, self._base = np.frombuffer(memory, dtype=np.uint8), base
+        self.renew()
+
+    def renew(self) -> None:
+        """Copy the memory as it is now, of which nothing is written."""
+        self.content = self._memory.copy()
+        self.written = np.zeros(len(self.content), dtype=bool)
+
+    def place(self, address: int, size: int) -> slice:
+        """Return where so many bytes are.
+
+        Raises
+        ------
+        BusError
+            If they are not within the memory.
+        """
+        if not self._base <= address <= self._base + len(self.content) - size:
+            raise BusError(f"{size} bytes at {address:#x}")
+        return slice(address - self._base, address - self._base + size)
+
+    def read(self, address: int, size: int) -> np.ndarray:
+        """Return bytes, uint8."""
+        return self.content[self.place(address, size)].copy()
+
+    def write(self, address: int, content: np.ndarray) -> None:
+        """Write bytes, uint8."""
+        place = self.place(address, len(content))
+        self.content[place] = content
+        self.written[place] = True
+
+    def allow(self, address: int, size: int) -> None:
+        """Let bytes be written, whatever they become."""
+        self.written[self.place(address, size)] = True
+
+    def accept(self, address: int, size: int) -> None:
+        """Take bytes as they are in the memory."""
+        place = self.place(address, size)
+        self.content[place] = self._memory[place]
+
+    def differences(self) -> list[str]:
+        """Return a line for the first byte in which the memory is not this, and how many there are."""
+        wrong = np.flatnonzero(self._memory != self.content)
+        if not len(wrong):
+            return []
+        first = int(wrong[0])
+        seen = f"expected {self.content[first]:#x}, saw {self._memory[first]:#x}"
+        return [f"byte at {self._base + first:#x}: {seen} ({len(wrong)} differ)"]
+
+
 class GuardedMemory:
     """Memory that a device and the host see, and that notes every byte written that is not to be.
 
@@ -135,18 +201,20 @@ class GuardedMemory:
         Cycles from an address of a read to its first beat, and from a write's last beat to its answer.
     fail_read, fail_write : callable
         Whether the next beat read, or the next answer to a write, is an error.
+    twin : Twin
+        A copy, in which bytes have to be written before they may be here.
     violations : list of str
-        Writes outside what `allow` allowed.
+        Writes of other bytes.
     """
 
     def __init__(self, dut: Any, size: int, base: int):
-        self.size, self.base = size, base
+        self.base = base
         self.content = mmap.mmap(-1, size)
         self.latency = 0
         self.fail_read: Callable[[], bool] = bool
         self.fail_write: Callable[[], bool] = bool
         self.violations: list[str] = []
-        self._allowed = np.zeros(size, dtype=bool)
+        self.twin = Twin(self.content, base)
         bus = AxiBus.from_prefix(dut, "m_axi")
         ram = AxiRam(bus, dut.aclk, dut.aresetn, reset_active_level=False, mem=self.content)
         reads, writes = ram.read_if, ram.write_if
@@ -163,11 +231,10 @@ class GuardedMemory:
 
     async def _write(self, address: int, data: bytes) -> None:
         """Write what a beat writes, in place of the RAM's own way."""
-        first = address - self.base
-        if not 0 <= first <= self.size - len(data) or not self._allowed[first : first + len(data)].all():
-            self.violations.append(f"{len(data)} bytes at {address:#x}")
-            return
-        self.content[first : first + len(data)] = data
+        place = self.twin.place(address, len(data))
+        if not self.twin.written[place].all():
+            self.violations.append(f"{len(data)} bytes at {address:#x} are written that are no output")
+        self.content[place] = data
 
     def pause(self, share: float, seed: int) -> None:
         """Pause every channel in a share of the cycles."""
@@ -176,27 +243,3 @@ class GuardedMemory:
             channel.pause = False
             if share:
                 channel.set_pause_generator(pauses(random.Random(f"{seed} {n}"), share))
-
-    def forbid_all(self) -> None:
-        """Allow no writes, and forget those that were not."""
-        self._allowed[:] = False
-        self.violations.clear()
-
-    def allow(self, address: int, size: int) -> None:
-        """Allow writes to so many bytes."""
-        self._allowed[address - self.base : address - self.base + size] = True
-
-    def allow_output(self, descriptor: Descriptor, capability: Capability) -> None:
-        """Allow writes to the output of a good descriptor: to the elements of its rows, or to its states."""
-        d = descriptor
-        rows = d.queries * d.group
-        if d.flags & Flag.EMIT_STATE:
-            blocks = [min(capability.rows, rows - first) for first in range(0, rows, capability.rows)] * d.kv_heads
-            for number, block in enumerate(blocks):
-                size = state_bytes(block, d.value_dim, capability.output_lanes)
-                self.allow(d.output_address + number * d.state_stride, size)
-            return
-        for head in range(d.kv_heads * d.group):
-            for query in range(d.queries):
-                row = d.output_address + head * d.output_head_stride + query * d.output_row_stride
-                self.allow(row, 2 * d.value_dim)

@@ -1,4 +1,4 @@
-"""Random requests to a device: heads, groups, masks, pages, block masks, parts of keys, states; each by its seed alone."""
+"""Random requests to a device: heads, groups, masks, pages, block masks, parts of keys, states."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from golden import formats
+from golden.block import run_job
 from golden.block_mask import BlockMask
 from golden.device.config import DeviceConfig
 from golden.device.layout import Request
+from golden.job import Job
 from golden.masks import Mask, MaskKind
 from golden.quantise import QuantisedAttention
 from golden.state import PartialState
 from golden.threshold import Threshold
-from sim.device_expectation import DeviceExpectation, visible_keys
 
 BEATS_MAX = 3000
 """Beats of keys and values of all jobs of a request, about, so that none takes long."""
@@ -75,9 +76,25 @@ def _block_mask(rng: np.random.Generator, request: Request, config: DeviceConfig
     blocks = -(-attention.keys // key_block), int(positions[-1]) // query_block + 1
     allowed = rng.random((attention.kv_heads, *reversed(blocks))) < rng.uniform(0.1, 1)
     for rows in request.block_rows(config.core.rows):
-        first_key = int(visible_keys(request, positions[rows])[0])
+        first_key = max(request.first_key, request.mask.window and int(positions[rows][0]) - request.mask.window + 1)
         allowed[:, int(positions[rows][0]) // query_block, first_key // key_block] = True
     return BlockMask(allowed, query_block, key_block)
+
+
+def _state(rng: np.random.Generator, rows: int, attention: QuantisedAttention, config: DeviceConfig) -> PartialState:
+    """Return a state that some keys leave to rows, or that of none."""
+    if rng.random() < 0.2:
+        return PartialState.empty(rows, attention.value_dim)
+    keys = int(rng.integers(1, 6))
+    job = Job(
+        query=_int8(rng, rows, attention.head_dim),
+        positions=np.zeros(rows, dtype=np.int64),
+        key=_int8(rng, keys, attention.head_dim),
+        indices=np.arange(keys, dtype=np.int64),
+        value=_int8(rng, keys, attention.value_dim),
+        scale=attention.score_scale(0),
+    )
+    return run_job(job, config.core.lanes).state
 
 
 def random_request(rng: np.random.Generator, config: DeviceConfig) -> Request:
@@ -102,10 +119,7 @@ def random_request(rng: np.random.Generator, config: DeviceConfig) -> Request:
     if rng.random() < 0.3:
         request = replace(request, block_mask=_block_mask(rng, request, config))
     if rng.random() < 0.25:
-        # Any other request for the same rows gives states to start from.
-        other = replace(request, block_mask=None, keys=None, mask=Mask(), states=None, emit_state=True)
-        states = [result.state for result in DeviceExpectation.of(other, config.core).results]
-        if rng.random() < 0.2:
-            states = [PartialState.empty(len(state.maximum), attention.value_dim) for state in states]
+        blocks = request.block_rows(config.core.rows) * attention.kv_heads
+        states = [_state(rng, rows.stop - rows.start, attention, config) for rows in blocks]
         request = replace(request, states=states)
     return request

@@ -11,6 +11,7 @@ from golden import formats
 from golden.device.config import Capability
 from golden.device.packed import Alignment, Packed, packed
 from golden.device.status import DeviceStatus
+from golden.key_sequence import BITMAP_WORDS, WORD_BLOCKS
 from golden.masks import MaskKind
 
 VERSION = 1
@@ -109,6 +110,12 @@ class Descriptor(Packed):
     mask_head_stride: int = packed(160, 32, "Bytes from a kv head's bitmaps to the next's.", WORD)
 
 
+def _has_long_bitmap(d: Descriptor) -> bool:
+    """Return whether the bitmap of a range of keys has more words than a device takes."""
+    first, last = (key >> d.block_shift for key in (d.first_key, d.end_key - 1))
+    return last // WORD_BLOCKS - first // WORD_BLOCKS >= BITMAP_WORDS
+
+
 def _faults(descriptor: Descriptor, capability: Capability) -> Iterator[tuple[DeviceStatus, bool]]:
     """Yield each check's status, and whether the descriptor fails it."""
     d, flags = descriptor, descriptor.flags
@@ -153,7 +160,7 @@ def _faults(descriptor: Descriptor, capability: Capability) -> Iterator[tuple[De
         (
             d.mask > MaskKind.WINDOW
             or (d.mask == MaskKind.WINDOW and not 1 <= d.window <= capability.max_keys)
-            or bool(flags & Flag.BLOCK_MASK and d.block_shift > capability.position_bits)
+            or bool(flags & Flag.BLOCK_MASK and (d.block_shift > capability.position_bits or _has_long_bitmap(d)))
         ),
     )
     yield (

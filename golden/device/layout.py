@@ -14,13 +14,11 @@ from golden.device.config import Capability
 from golden.device.descriptor import PAGE_SHIFT_MIN, Descriptor, Flag
 from golden.device.states import pack_state, parse_state, state_bytes
 from golden.errors import InputError
+from golden.key_sequence import WORD_BLOCKS
 from golden.masks import Mask, MaskKind
 from golden.quantise import QuantisedAttention
 from golden.state import PartialState
 from golden.threshold import Threshold
-
-WORD_BLOCKS = 32
-"""Blocks of keys of a word of a bitmap."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,8 +111,8 @@ class DeviceModel:
         """Run the jobs of a good descriptor, and add to `results`."""
         core = self._config.core
         first = Threshold(d.tau, d.epsilon_shift, d.target)
-        pages = self._pages(d)
         mask = Mask(MaskKind(d.mask), d.window if d.mask == MaskKind.WINDOW else 0)
+        pages = self._pages(d, mask)
         rows = np.arange(d.queries * d.group)
         blocks = [rows[start : start + core.rows] for start in range(0, len(rows), core.rows)]
         for kv_head in range(d.kv_heads):
@@ -154,22 +154,26 @@ class DeviceModel:
                 self._tau = threshold.tau
                 self._left = threshold.after(int(result.survivors.sum()), len(indices))
 
-    def _pages(self, d: Descriptor) -> dict[int, int]:
+    def _pages(self, d: Descriptor, mask: Mask) -> dict[int, int]:
         """Return the place in the pool of each page of the keys, none if they are not paged."""
-        if not d.flags & Flag.PAGED:
+        keys = self._visible(d, mask, np.array([d.first_position, d.first_position + d.queries - 1]))
+        if not d.flags & Flag.PAGED or not len(keys):
             return {}
-        numbers = range(d.first_key >> d.page_shift, ((d.end_key - 1) >> d.page_shift) + 1)
+        numbers = range(int(keys[0]) >> d.page_shift, (int(keys[-1]) >> d.page_shift) + 1)
         pages = {number: self._word(d.page_table_address + INDEX_BYTES * number) for number in numbers}
         if max(pages.values()) >= d.page_count:
             raise _Fault(DeviceStatus.PAGE)
         return pages
 
-    def _indices(self, d: Descriptor, mask: Mask, kv_head: int, number: int, positions: np.ndarray) -> np.ndarray:
-        """Return the keys that a block streams."""
+    def _visible(self, d: Descriptor, mask: Mask, positions: np.ndarray) -> np.ndarray:
+        """Return the keys from the first that the lowest position may see to the last that the highest may."""
         keys = np.arange(d.first_key, d.end_key, dtype=np.int64)
         first, end = mask.bounds(positions[[0, -1]], keys)
-        # From the first key that the lowest row may see to the last that the highest may.
-        keys = keys[first[0] : end[1]]
+        return keys[first[0] : end[1]]
+
+    def _indices(self, d: Descriptor, mask: Mask, kv_head: int, number: int, positions: np.ndarray) -> np.ndarray:
+        """Return the keys that a block streams."""
+        keys = self._visible(d, mask, positions)
         if d.flags & Flag.BLOCK_MASK and len(keys):
             blocks = keys >> d.block_shift
             words = range(int(blocks[0]) // 32, int(blocks[-1]) // 32 + 1)

@@ -28,7 +28,7 @@ class DeviceStatus(enum.IntEnum):
     DIMENSION = 3, "a dimension or a number of heads that is zero or too large, or shared values longer than their keys"
     LENGTH = 4, "no query, no key, or a position or key index that is too large"
     ADDRESS = 5, "an address or a stride that is not aligned, or an address wider than the bus"
-    MASK = 6, "no such mask, a window that is empty or too large, or blocks too large"
+    MASK = 6, "no such mask, a window that is empty or too large, or blocks too large or too many"
     THRESHOLD = 7, "a tau or an error bound outside its format, or CONTINUE_TAU without a target"
     PAGE = (
         8,

@@ -155,9 +155,8 @@ class Datapath(wiring.Component):
         working = store.busy | jobs.output.valid | filling | writes.pending | ~reads.idle
         self._end(m, jobs, working)
         for fails, status in (
-            (jobs.fault, jobs.status),
             (fault_page, DeviceStatus.PAGE),
-            (setup.done & setup.empty, DeviceStatus.EMPTY),
+            (jobs.empty | (setup.done & setup.empty), DeviceStatus.EMPTY),
             (reader.done & (reader.status != DeviceStatus.OK), reader.status),
             (writes.bus_error, DeviceStatus.WRITE),
             (reads.bus_error, DeviceStatus.READ),

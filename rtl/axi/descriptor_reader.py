@@ -8,11 +8,13 @@ from golden import formats
 from golden.device.config import DeviceConfig
 from golden.device.descriptor import FLAGS, PAGE_SHIFT_MIN, VERSION, Descriptor, Flag
 from golden.device.status import DeviceStatus
+from golden.key_sequence import BITMAP_WORDS, WORD_BLOCKS
 from golden.masks import MaskKind
 from rtl.axi.control_reader import Target, control_request_layout, control_word_layout
 from rtl.axi.layer import descriptor_layout, flag
 
 WORD_BYTES = 4
+WORD_BITS = WORD_BLOCKS.bit_length() - 1
 DESCRIPTOR_WORDS = Descriptor.SIZE // WORD_BYTES
 CHECK_CYCLES = 3
 
@@ -109,7 +111,10 @@ class DescriptorReader(wiring.Component):
             misplaced.append(value[: capability.alignment(field.alignment).bit_length() - 1].any())
             if field.bits == 64:
                 misplaced.append(value[capability.address_bits :].any())
-        page = (d.end_key - 1)[: len(d.end_key)] >> d.page_shift
+        last_key = (d.end_key - 1)[: len(d.end_key)]
+        last_word, first_word = ((key >> d.block_shift) >> WORD_BITS for key in (last_key, d.first_key))
+        long = last_word - first_word >= BITMAP_WORDS
+        page = last_key >> d.page_shift
         return [
             (DeviceStatus.DESCRIPTOR, (d.version != VERSION) | (d.flags & ~FLAGS & 0xFFFF).any()),
             (DeviceStatus.UNSUPPORTED, Cat(asked for asked, there in unsupported if not there).any()),
@@ -132,11 +137,13 @@ class DescriptorReader(wiring.Component):
                 DeviceStatus.MASK,
                 (d.mask > MaskKind.WINDOW)
                 | ((d.mask == MaskKind.WINDOW) & ((d.window == 0) | (d.window > largest)))
-                | (flag(d, Flag.BLOCK_MASK) & (d.block_shift > capability.position_bits)),
+                | (flag(d, Flag.BLOCK_MASK) & ((d.block_shift > capability.position_bits) | long)),
             ),
             (
                 DeviceStatus.THRESHOLD,
-                (d.tau < formats.TAU_MIN) | (d.epsilon_shift > formats.EPSILON_SHIFT_MAX),
+                (d.tau < formats.TAU_MIN)
+                | (d.epsilon_shift > formats.EPSILON_SHIFT_MAX)
+                | (flag(d, Flag.CONTINUE_TAU) & (d.target == 0)),
             ),
             (
                 DeviceStatus.PAGE,

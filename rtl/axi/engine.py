@@ -182,7 +182,7 @@ class Engine(wiring.Component):
                     m.next = "END"
 
             with m.State("END"):
-                m.d.comb += self.done.eq(interrupt)
+                m.d.comb += self.done.eq(interrupt | (status != DeviceStatus.OK))
                 m.d.sync += [self.head.eq(self.head + 1), self.busy.eq(0)]
                 m.next = "IDLE"
         return m

@@ -8,7 +8,6 @@ from amaranth.lib.wiring import In, Out
 from golden import formats
 from golden.device.config import DeviceConfig
 from golden.device.descriptor import Flag
-from golden.device.status import DeviceStatus
 from golden.key_sequence import SequenceStatus
 from rtl.axi.bundles import row_job_layout
 from rtl.axi.control_reader import control_word_layout
@@ -53,8 +52,8 @@ class JobSequence(wiring.Component):
         The job, to the core and to the sources of its keys, values and starting state.
     offered, last : Out
         A pulse: a job has been taken everywhere, and whether it is the layer's last.
-    fault, status : Out
-        A pulse: the key sequencer found no keys, or too many blocks. No job follows.
+    empty : Out
+        A pulse: the key sequencer found no keys. No job follows.
     """
 
     def __init__(self, config: DeviceConfig):
@@ -79,8 +78,7 @@ class JobSequence(wiring.Component):
                 "state": Out(stream.Signature(state_job_layout(config))),
                 "offered": Out(1),
                 "last": Out(1),
-                "fault": Out(1),
-                "status": Out(DeviceStatus),
+                "empty": Out(1),
             }
         )
 
@@ -127,7 +125,7 @@ class JobSequence(wiring.Component):
                 with m.If(self.count.valid & self.count.ready):
                     m.next = "JOB"
                     with m.If(self.count.payload.status != SequenceStatus.OK):
-                        m.d.comb += self.fault.eq(1)
+                        m.d.comb += self.empty.eq(1)
                         m.next = "STOPPED"
 
             with m.State("JOB"):
@@ -139,12 +137,7 @@ class JobSequence(wiring.Component):
 
             with m.State("STOPPED"):
                 pass
-        m.d.comb += [
-            self.last.eq(block.end),
-            self.status.eq(DeviceStatus.MASK),
-        ]
-        with m.If(self.count.payload.status == SequenceStatus.EMPTY):
-            m.d.comb += self.status.eq(DeviceStatus.EMPTY)
+        m.d.comb += self.last.eq(block.end)
         return m
 
     def _offer(self, m, name, ports):
@@ -227,7 +220,7 @@ class JobSequence(wiring.Component):
             "tau": d.tau,
             "epsilon_shift": d.epsilon_shift,
             "target": d.target,
-            "continue_tau": flag(d, Flag.CONTINUE_TAU) | ((d.target != 0) & ~block.first),
+            "continue_tau": (d.target != 0) & (flag(d, Flag.CONTINUE_TAU) | ~block.first),
             "mask": d.mask,
             "window": d.window,
             "from_state": flag(d, Flag.FROM_STATE),
