@@ -243,3 +243,15 @@ class GuardedMemory:
             channel.pause = False
             if share:
                 channel.set_pause_generator(pauses(random.Random(f"{seed} {n}"), share))
+
+    def stall(self, channel: int) -> None:
+        """Pause one of the five channels until `calm`, after which it does not until `pause`."""
+        self._channels[channel].clear_pause_generator()
+        self._channels[channel].pause = True
+
+    def calm(self) -> None:
+        """End a stall, and give no more errors."""
+        self.fail_read = self.fail_write = bool
+        for channel in self._channels:
+            if channel._pause_generator is None:
+                channel.pause = False

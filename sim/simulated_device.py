@@ -131,9 +131,13 @@ class Session:
             for name, bits in (("QUEUE", DESCRIPTOR_BITS), ("RECORD", RECORD_BITS))
         )
 
-    def restarted(self) -> None:
+    def forget(self) -> None:
         """Know that nothing is left of what was done before."""
         self._model = DeviceModel(self.config, self.twin)
+
+    def restarted(self) -> None:
+        """Know that the queue begins anew."""
+        self.forget()
         self._done = 0
 
     def place(self, request: Request) -> Placement:

@@ -1,0 +1,308 @@
+"""The cocotb side of the device's fault injection: each fault once, then the next request, which has to be right."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import cocotb
+import numpy as np
+from cocotb.task import Task, bridge, resume
+from cocotb.triggers import ClockCycles
+
+from golden.device.config import DeviceConfig
+from golden.device.descriptor import Descriptor, Flag
+from golden.device.layout import Request
+from golden.device.status import DeviceStatus
+from sim.core_testbench import raise_problems
+from sim.runner import load_work, report_progress, save_result
+from sim.simulated_device import MEMORY_BASE, Session, SimulatedDevice
+
+TIMEOUT_CYCLES = 600
+STALL_CYCLES = 4000
+CHANNELS = 5
+
+Spoil = Callable[[random.Random, Descriptor, DeviceConfig], Descriptor]
+
+
+@dataclass(frozen=True)
+class FaultRun:
+    """A fault in the middle of a request, and a request after it.
+
+    Parameters
+    ----------
+    label : str
+        Names the run in messages.
+    kind : str
+        Which fault, of `KINDS`.
+    request, following : Request
+        What is asked for.
+    latency : int
+        Cycles of the memory.
+    pause : float
+        Share of the cycles in which a channel pauses.
+    seed : int
+        Of the pauses, and of where and when the fault is.
+    """
+
+    label: str
+    kind: str
+    request: Request
+    following: Request
+    latency: int
+    pause: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class FaultWork:
+    """What a simulation has to do."""
+
+    config: DeviceConfig
+    runs: list[FaultRun]
+
+
+def _version(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor:
+    return replace(d, version=d.version + rng.randint(1, 1000))
+
+
+def _flags(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor:
+    return replace(d, flags=d.flags | 1 << rng.randint(8, 15))
+
+
+def _dimension(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor:
+    name = rng.choice(["head_dim", "value_dim", "kv_heads", "group"])
+    too_large = {"head_dim": config.core.max_head_dim + 1, "value_dim": config.core.max_value_dim + 1}
+    return replace(d, **{name: rng.choice([0, too_large.get(name, 0)])})
+
+
+def _length(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor:
+    limit = config.core.max_keys
+    return replace(
+        d,
+        **rng.choice(
+            [
+                {"queries": 0},
+                {"end_key": d.first_key},
+                {"end_key": limit + rng.randint(1, 1 << 20)},
+                {"end_key": (1 << 32) - 1},
+                {"queries": limit - d.first_position + 1},
+                {"first_position": limit},
+                {"queries": (1 << 32) - 1},
+            ]
+        ),
+    )
+
+
+def _address(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor:
+    aligned = [
+        part.name for part in Descriptor.layout() if config.capability.alignment(part.alignment) > 1 and part.bits > 16
+    ]
+    if rng.random() < 0.3:
+        return replace(d, output_address=d.output_address | 1 << rng.randint(config.address_bits, 63))
+    name = rng.choice(aligned)
+    return replace(d, **{name: getattr(d, name) | 1})
+
+
+def _mask(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor:
+    return replace(d, **rng.choice([{"mask": 3}, {"mask": 2, "window": 0}, {"mask": 2, "window": 1 << 31}]))
+
+
+def _tau(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor:
+    return replace(d, tau=rng.randint(0, 63))
+
+
+def _page_shift(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor:
+    return replace(d, flags=d.flags | Flag.PAGED, page_shift=rng.choice([0, 3, 31, 255]))
+
+
+DESCRIPTORS: dict[str, Spoil] = {
+    "version": _version,
+    "flags": _flags,
+    "dimension": _dimension,
+    "length": _length,
+    "address": _address,
+    "mask": _mask,
+    "tau": _tau,
+    "page shift": _page_shift,
+}
+"""Ways to spoil a descriptor."""
+
+MEMORY = {"page entry": "pages", "no key": "block_mask"}
+"""Ways to spoil what a descriptor points to, and what the request must have."""
+
+BUS = ("read error", "write error", "stall", "silent keys", "soft reset")
+"""What happens at a random time."""
+
+TOLD = {
+    "read error": ({DeviceStatus.READ}, {DeviceStatus.READ}),
+    # That of the record itself only the register can tell.
+    "write error": ({DeviceStatus.WRITE, DeviceStatus.OK}, {DeviceStatus.WRITE}),
+    "stall": ({DeviceStatus.TIMEOUT, DeviceStatus.OK}, {DeviceStatus.TIMEOUT, DeviceStatus.OK}),
+    "silent keys": ({DeviceStatus.CORE, DeviceStatus.OK}, {DeviceStatus.CORE, DeviceStatus.OK}),
+}
+"""What may be in the record and in register ERROR once a fault of the bus has happened."""
+
+KINDS = (*DESCRIPTORS, *MEMORY, *BUS)
+
+
+class FaultSession:
+    """A run of one fault.
+
+    Parameters
+    ----------
+    device : SimulatedDevice
+        The device.
+    config : DeviceConfig
+        Its configuration.
+    run : FaultRun
+        What to do.
+    """
+
+    def __init__(self, device: SimulatedDevice, config: DeviceConfig, run: FaultRun):
+        self._device, self._config, self._run = device, config, run
+        self._random = random.Random(run.seed)
+        self._fired = False
+        self._disturbance: Task[None] | None = None
+
+    def go(self) -> DeviceStatus:
+        """Do the request as it is, then with the fault, then another; return how the one with the fault ended."""
+        run = self._run
+        session = self._session = Session(self._device, self._config, TIMEOUT_CYCLES if run.kind == "stall" else 0)
+        self._driver = session.driver
+        record, problems = session.run(run.request)
+        raise_problems(f"{run.label}, without it", problems)
+        assert self._told() is DeviceStatus.OK, f"{run.label}: an error without a fault"
+        ended = self._soft_reset(record.cycles) if run.kind == "soft reset" else self._fault(record.cycles)
+        _, problems = session.run(run.following)
+        raise_problems(f"{run.label}, which ended with {ended.name}, the request after it", problems)
+        self._driver.close()
+        return ended
+
+    def _told(self) -> DeviceStatus:
+        """Return what register ERROR says, after which the interrupt is cleared."""
+        status = DeviceStatus(self._driver.read("ERROR", "status"))
+        pending = self._driver.read("IRQ_STATUS", "fault")
+        self._driver.write("IRQ_STATUS", fault=1)
+        assert pending == (status is not DeviceStatus.OK), (
+            f"{self._run.label}: interrupt {pending}, ERROR {status.name}"
+        )
+        return status
+
+    def _fault(self, cycles: int) -> DeviceStatus:
+        """Do the request with the fault, which may come too late to matter."""
+        session, kind, label = self._session, self._run.kind, self._run.label
+        placement = session.place(self._run.request)
+        descriptor = placement.descriptor
+        expected = session.expect(descriptor).status
+        if kind in DESCRIPTORS:
+            descriptor = DESCRIPTORS[kind](self._random, descriptor, self._config)
+            expected = session.expect(descriptor).status
+        elif kind in MEMORY:
+            # What the good one writes may be written before the fault is found.
+            written = session.twin.written
+            self._spoil_memory(descriptor)
+            expected = session.expect(descriptor).status
+            session.twin.written |= written
+        else:
+            resume(self._arm)(self._random.randrange(cycles))
+        assert (expected is DeviceStatus.OK) == (kind in BUS), f"{label}: the model ends with {expected.name}"
+
+        self._driver.wait(self._driver.submit(descriptor, checked=False))
+        record = session.finished()
+        resume(self._calm)()
+        placement.free()
+        raise_problems(label, session.memory.violations)
+        in_record, in_register = {expected}, {expected}
+        if self._fired:
+            in_record, in_register = TOLD[kind]
+        status, error = DeviceStatus(record.status), self._told()
+        seen = f"{label}: the record says {status.name}, register ERROR {error.name}"
+        assert status in in_record, seen
+        assert error in in_register, seen
+        if status is not DeviceStatus.OK:
+            assert error is status, seen
+            session.forget()
+        return error
+
+    def _spoil_memory(self, d: Descriptor) -> None:
+        """Spoil an entry of the page table, or take all keys from a block."""
+        content = self._session.memory.content
+        if self._run.kind == "page entry":
+            last = (d.end_key - 1) >> d.page_shift
+            place = d.page_table_address + 4 * self._random.randint(d.first_key >> d.page_shift, last)
+            spoilt = np.uint32(d.page_count + self._random.choice([0, 1, 1000, (1 << 32) - 1 - d.page_count])).tobytes()
+        else:
+            blocks = -(-d.queries * d.group // self._config.core.rows)
+            head, block = self._random.randrange(d.kv_heads), self._random.randrange(blocks)
+            place = d.mask_address + head * d.mask_head_stride + block * d.mask_row_stride
+            spoilt = bytes(d.mask_row_stride)
+        first = place - MEMORY_BASE
+        content[first : first + len(spoilt)] = spoilt
+
+    async def _arm(self, delay: int) -> None:
+        """Have the fault of a bus happen so many cycles from now."""
+        self._disturbance = cocotb.start_soon(self._disturb(delay))
+
+    async def _calm(self) -> None:
+        """Have it happen no more, and end."""
+        if self._disturbance is not None:
+            self._disturbance.cancel()
+            await ClockCycles(self._device.dut.aclk, 1)
+        self._device.memory.calm()
+
+    async def _disturb(self, delay: int) -> None:
+        memory = self._device.memory
+        await ClockCycles(self._device.dut.aclk, delay)
+
+        def once() -> bool:
+            """Fail the first that asks."""
+            fails, self._fired = not self._fired, True
+            return fails
+
+        if self._run.kind == "read error":
+            memory.fail_read = once
+        elif self._run.kind == "write error":
+            memory.fail_write = once
+        else:
+            self._fired = True
+            memory.stall(self._random.randrange(CHANNELS))
+            await ClockCycles(self._device.dut.aclk, STALL_CYCLES)
+            memory.calm()
+
+    def _soft_reset(self, cycles: int) -> DeviceStatus:
+        """Reset in the middle of the request; return how it ended, which is with OK if it was not begun."""
+        session, label = self._session, self._run.label
+        placement = session.place(self._run.request)
+        session.expect(placement.descriptor)
+        number = self._driver.submit(placement.descriptor)
+        resume(self._wait)(self._random.randrange(cycles))
+        self._driver.reset()
+        record = session.finished()
+        placement.free()
+        raise_problems(label, session.memory.violations)
+        self._told()
+        session.restarted()
+        if record.sequence != number:
+            return DeviceStatus.OK
+        assert record.status in (DeviceStatus.OK, DeviceStatus.RESET), f"{label}: the record says {record.status}"
+        return DeviceStatus(record.status)
+
+    async def _wait(self, cycles: int) -> None:
+        await ClockCycles(self._device.dut.aclk, cycles + 1)
+
+
+@cocotb.test()
+async def replay(dut):
+    """Every fault is told as it should be, writes nothing outside the output, and leaves the next request right."""
+    work: FaultWork = load_work()
+    device = SimulatedDevice(dut)
+    ended: Counter[tuple[str, str]] = Counter()
+    for run in work.runs:
+        await device.reset(run.latency, run.pause, run.seed)
+        status = await bridge(FaultSession(device, work.config, run).go)()
+        ended[run.kind, status.name] += 1
+        report_progress()
+    save_result(ended)
