@@ -16,6 +16,7 @@ from golden.device.config import DeviceConfig
 from golden.device.descriptor import Descriptor, Flag
 from golden.device.layout import Request
 from golden.device.status import DeviceStatus
+from golden.masks import MaskKind
 from sim.core_testbench import raise_problems
 from sim.runner import load_work, report_progress, save_result
 from sim.simulated_device import MEMORY_BASE, Session, SimulatedDevice
@@ -231,8 +232,9 @@ class FaultSession:
         """Spoil an entry of the page table, or take all keys from a block."""
         content = self._session.memory.content
         if self._run.kind == "page entry":
-            last = (d.end_key - 1) >> d.page_shift
-            place = d.page_table_address + 4 * self._random.randint(d.first_key >> d.page_shift, last)
+            end = d.end_key if d.mask == MaskKind.NONE else min(d.end_key, d.first_position + d.queries)
+            key = self._random.randrange(max(d.first_key, end - self._config.core.lanes), end)
+            place = d.page_table_address + 4 * (key >> d.page_shift)
             spoilt = np.uint32(d.page_count + self._random.choice([0, 1, 1000, (1 << 32) - 1 - d.page_count])).tobytes()
         else:
             blocks = -(-d.queries * d.group // self._config.core.rows)

@@ -233,10 +233,17 @@ class Datapath(wiring.Component):
             ]
             wiring.connect(m, keys.lookup, pages.key)
             wiring.connect(m, values.lookup, pages.value)
+        # The first queries are asked for before the first fills, which take long.
+        waits, starts = Signal(), Signal()
+        m.d.comb += starts.eq(waits & jobs.query.valid & jobs.query.ready)
+        with m.If(go):
+            m.d.sync += waits.eq(layer.resident)
+        with m.Elif(starts):
+            m.d.sync += waits.eq(0)
         shared = flag(d, Flag.SHARED)
-        for source, client, job, wants, fills, used in (
-            (keys, Client.KEY, jobs.keys, sequencer.k_req, jobs.key_fills, layer.resident),
-            (values, Client.VALUE, jobs.values, core.v_req, jobs.value_fills, layer.resident & ~shared),
+        for source, client, job, wants, fills, filled in (
+            (keys, Client.KEY, jobs.keys, sequencer.k_req, jobs.key_fills, 1),
+            (values, Client.VALUE, jobs.values, core.v_req, jobs.value_fills, ~shared),
         ):
             name = client.name.lower()
             wiring.connect(m, source.request, getattr(reads, f"{name}_request"))
@@ -246,7 +253,7 @@ class Datapath(wiring.Component):
             if config.scratchpad_bytes:
                 m.submodules[f"{name}_fills"] = sequence = FillSequence(config, client)
                 wiring.connect(m, sequence.fill, source.fill)
-                m.d.comb += [sequence.start.eq(go & used), sequence.layer.eq(layer), fills.eq(sequence.heads)]
+                m.d.comb += [sequence.start.eq(starts & filled), sequence.layer.eq(layer), fills.eq(sequence.heads)]
                 filling += [source.filling, sequence.fill.valid]
         m.d.comb += [
             core.k.valid.eq(keys.rows.valid),

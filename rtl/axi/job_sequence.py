@@ -100,17 +100,17 @@ class JobSequence(wiring.Component):
                 with m.If(self.blocks.valid):
                     m.next = "COMMAND"
                     with m.If(self.blocks.payload.first):
-                        m.next = "SCALE"
+                        m.next = "HEAD"
+
+            with m.State("HEAD"):
+                taken = self._offer(m, "head", [(self.query, 1), (outputs, ~emits)])
+                with m.If(taken):
+                    m.next = "SCALE"
 
             with m.State("SCALE"):
                 m.d.comb += self.scales.ready.eq(1)
                 m.d.sync += scale.eq(self.scales.payload.data)
                 with m.If(self.scales.valid):
-                    m.next = "HEAD"
-
-            with m.State("HEAD"):
-                taken = self._offer(m, "head", [(self.query, 1), (outputs, ~emits)])
-                with m.If(taken):
                     m.next = "COMMAND"
 
             with m.State("COMMAND"):
