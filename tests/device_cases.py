@@ -1,0 +1,67 @@
+"""Random descriptors for the components of a device, good ones and wrong ones; what they point to is not there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from golden import formats
+from golden.device.config import DeviceConfig
+from golden.device.descriptor import FLAGS, Descriptor, Flag, check
+from golden.device.status import DeviceStatus
+from golden.masks import MaskKind
+
+
+def random_descriptor(rng: np.random.Generator, config: DeviceConfig, rows_max: int) -> Descriptor:
+    """Return a good descriptor of at most so many rows a kv head."""
+    capability = config.capability
+
+    def multiple(alignment: int, bits: int) -> int:
+        return int(rng.integers(1 << bits - 1)) // alignment * alignment
+
+    addresses = {
+        part.name: multiple(capability.alignment(part.alignment), min(part.bits, capability.address_bits))
+        for part in Descriptor.layout()
+        if part.name.endswith(("_address", "_stride"))
+    }
+    group = int(rng.integers(1, 5))
+    queries = int(rng.integers(1, rows_max // group + 1))
+    first_key = int(rng.integers(0, capability.max_keys - 1))
+    mask = MaskKind(int(rng.integers(3)))
+    absent = [Flag.SHARED, Flag.CONTINUE_TAU] + ([] if config.page_entries else [Flag.PAGED])
+    descriptor = Descriptor(
+        flags=int(rng.integers(FLAGS + 1)) & ~sum(absent),
+        tag=int(rng.integers(1 << 32)),
+        queries=queries,
+        first_key=first_key,
+        end_key=int(rng.integers(first_key + 1, min(capability.max_keys, first_key + 500) + 1)),
+        first_position=int(rng.integers(0, capability.max_keys - queries + 1)),
+        window=int(rng.integers(1, capability.max_keys + 1)) if mask == MaskKind.WINDOW else 0,
+        head_dim=int(rng.integers(1, capability.max_head_dim + 1)),
+        value_dim=int(rng.integers(1, capability.max_value_dim + 1)),
+        kv_heads=int(rng.integers(1, 4)),
+        group=group,
+        mask=int(mask),
+        block_shift=int(rng.integers(0, capability.position_bits + 1)),
+        page_shift=int(rng.integers(4, capability.position_bits + 1)),
+        page_count=int(rng.integers(1, 1000)),
+        tau=int(rng.integers(formats.TAU_MIN, formats.TAU_KEEP_ALL + 1)),
+        **addresses,
+    )
+    if check(descriptor, capability) is not DeviceStatus.OK:
+        # Too many pages or blocks: larger ones do.
+        shift = capability.position_bits
+        descriptor = replace(descriptor, block_shift=shift, page_shift=shift)
+    assert check(descriptor, capability) is DeviceStatus.OK
+    return descriptor
+
+
+def spoilt_descriptor(rng: np.random.Generator, descriptor: Descriptor, faults: int) -> Descriptor:
+    """Return a descriptor with so many fields that hold anything, often a number at a corner."""
+    for part in rng.permutation(np.array(Descriptor.layout(), dtype=object))[:faults]:
+        corners = [0, 1, 3, 1 << part.bits - 1, (1 << part.bits) - 1, getattr(descriptor, part.name) + 1]
+        anything = int(rng.integers(1 << min(part.bits, 62)))
+        value = int(corners[rng.integers(len(corners))]) if rng.random() < 0.7 else anything
+        descriptor = replace(descriptor, **{part.name: value % (1 << part.bits)})
+    return descriptor
