@@ -115,9 +115,7 @@ def expected_words(d: Descriptor, layer: dict[str, Any], scales: list[int], coun
             )
         if starts:
             last_word = (d.value_dim - 1) // CORE.output_lanes
-            words["state"].append(
-                {"address": block["state"], "last_row": block["last_row"], "last_word": last_word}
-            )
+            words["state"].append({"address": block["state"], "last_row": block["last_row"], "last_word": last_word})
     return words
 
 

@@ -69,7 +69,9 @@ def test_sums_of_random_jobs(stall: Stall):
                 assert set(gaps.tolist()) == {CORE.rows + 1}
             counts = [job["counts"] for job in jobs]
             record = bench.get("record")
-            expected = {name: sum(count[name] for count in counts) for name in ("keys", "survivors", "packs", "saturated")}
+            expected = {
+                name: sum(count[name] for count in counts) for name in ("keys", "survivors", "packs", "saturated")
+            }
             expected |= {
                 "jobs": len(jobs),
                 "dropped": max(max(count["dropped"]) for count in counts),

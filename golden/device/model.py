@@ -14,13 +14,11 @@ from golden.device.descriptor import Descriptor, Flag, check
 from golden.device.record import Record
 from golden.device.states import pack_state, parse_state, state_bytes
 from golden.device.status import DeviceStatus
+from golden.device.traffic import INDEX_BYTES, JobKeys, Traffic
 from golden.job import Job, JobResult, ScoreScale
 from golden.masks import Mask, MaskKind
 from golden.state import PartialState
 from golden.threshold import Threshold
-
-INDEX_BYTES = 4
-"""Bytes of an entry of a page table, of a table of scales, and of a word of a bitmap."""
 
 
 class BusError(Exception):
@@ -62,7 +60,7 @@ class DeviceModel:
         self._tau = 0
 
     def run(self, descriptor: Descriptor, sequence: int) -> Record:
-        """Do what a descriptor says, and return its record, with zeros for cycles and bytes.
+        """Do what a descriptor says, and return its record, with zeros for cycles, and for bytes of one that failed.
 
         Parameters
         ----------
@@ -74,9 +72,11 @@ class DeviceModel:
         results: list[JobResult] = []
         self._tau = 0
         status = check(descriptor, self._config.capability)
+        moved = {}
         if status is DeviceStatus.OK:
             try:
-                self._run(descriptor, results)
+                traffic = self._run(descriptor, results)
+                moved = {"read_bytes": traffic.read_bytes, "write_bytes": traffic.write_bytes}
             except _Fault as fault:
                 status = fault.status
         return Record(
@@ -90,6 +90,7 @@ class DeviceModel:
             packs=sum(result.packs for result in results),
             saturated=sum(result.saturated for result in results),
             dropped=max((int(result.dropped.max()) for result in results), default=0),
+            **moved,
         )
 
     def _read(self, address: int, size: int) -> np.ndarray:
@@ -107,12 +108,14 @@ class DeviceModel:
     def _word(self, address: int) -> int:
         return int(self._read(address, INDEX_BYTES).view("<u4")[0])
 
-    def _run(self, d: Descriptor, results: list[JobResult]) -> None:
-        """Run the jobs of a good descriptor, and add to `results`."""
+    def _run(self, d: Descriptor, results: list[JobResult]) -> Traffic:
+        """Run the jobs of a good descriptor, add to `results`, and return what they move on the bus."""
         core = self._config.core
         first = Threshold(d.tau, d.epsilon_shift, d.target)
         mask = Mask(MaskKind(d.mask), d.window if d.mask == MaskKind.WINDOW else 0)
-        pages = self._pages(d, mask)
+        visible = self._visible(d, mask, np.array([d.first_position, d.first_position + d.queries - 1]))
+        pages = self._pages(d, visible)
+        jobs = []
         rows = np.arange(d.queries * d.group)
         blocks = [rows[start : start + core.rows] for start in range(0, len(rows), core.rows)]
         for kv_head in range(d.kv_heads):
@@ -151,12 +154,13 @@ class DeviceModel:
                         address = d.output_address + int(head) * d.output_head_stride + int(query) * d.output_row_stride
                         self._write(address, row.astype("<i2").view(np.uint8))
                 results.append(result)
+                jobs.append(JobKeys(kv_head, number, block, indices, indices[result.survivors]))
                 self._tau = threshold.tau
                 self._left = threshold.after(int(result.survivors.sum()), len(indices))
+        return Traffic(d, self._config, (int(visible[0]), int(visible[-1])), pages, jobs)
 
-    def _pages(self, d: Descriptor, mask: Mask) -> dict[int, int]:
-        """Return the place in the pool of each page of the keys, none if they are not paged."""
-        keys = self._visible(d, mask, np.array([d.first_position, d.first_position + d.queries - 1]))
+    def _pages(self, d: Descriptor, keys: np.ndarray) -> dict[int, int]:
+        """Return the place in the pool of each page of `keys`, none if they are not paged."""
         if not d.flags & Flag.PAGED or not len(keys):
             return {}
         numbers = range(int(keys[0]) >> d.page_shift, (int(keys[-1]) >> d.page_shift) + 1)
