@@ -14,6 +14,7 @@ from golden.options import add_config_options, add_mask_options, config_of, coun
 from golden.tensors import load_attention
 from golden.threshold import Threshold
 from sim.benchmark import run_benchmarks
+from sim.device_commands import add_device_commands
 from sim.report import mask_fields, point, print_run, shape_fields, summary_files, write_json, write_summary
 from sim.runner import SimulationError
 from sim.simulate import LayerWork, simulate_layers
@@ -151,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=natural, metavar="N", help="of the first run; a new one by default")
     command.add_argument("--core", choices=CONFIGS, help="only this core")
     command.set_defaults(run=_soak)
+    add_device_commands(commands)
     return parser
 
 

@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 
+from golden.config import PRESETS, CoreConfig
 from golden.device.config import DeviceConfig
 from golden.device.layout import Request
 from sim.device_faults_testbench import KINDS, MEMORY, FaultRun, FaultWork
@@ -19,7 +20,37 @@ LATENCIES = (0, 1, 10, 50, 200)
 PAUSES = (0.0, 0.1, 0.5)
 
 KEY_TIMEOUT = 1200
-"""Of the core of a device for faults: longer than the memory pauses, and not long to wait for."""
+"""Of the cores: longer than the memory pauses, and not long to wait for."""
+
+
+def _core(**sizes: int) -> CoreConfig:
+    return replace(PRESETS["tiny"], key_timeout=KEY_TIMEOUT, **sizes)
+
+
+DEVICES: dict[str, DeviceConfig] = {
+    "tiny": DeviceConfig(_core(), data_bits=64, scratchpad_bytes=4096, page_entries=64),
+    "wide bus": DeviceConfig(
+        _core(rows=6, output_lanes=1, rows_per_scaler=3, shared_values=1),
+        data_bits=256,
+        burst_beats=4,
+        buffer_beats=16,
+        scratchpad_bytes=8192,
+        page_entries=16,
+    ),
+    "narrow bus": DeviceConfig(
+        _core(rows=3, lanes=16, output_lanes=16, rows_per_scaler=1),
+        data_bits=64,
+        address_bits=36,
+        burst_beats=32,
+        outstanding_reads=4,
+        buffer_beats=32,
+        scratchpad_bytes=4096,
+    ),
+    "bare": DeviceConfig(
+        _core(), data_bits=128, burst_beats=1, outstanding_reads=1, buffer_beats=16, scratchpad_bytes=0, page_entries=0
+    ),
+}
+"""Devices that random runs choose from: buses as wide as a beat of keys, wider, narrower; with and without options."""
 
 
 def simulate_device(config: DeviceConfig, runs: list[DeviceRun], waves: bool = False) -> list[DeviceOutcome]:
@@ -34,22 +65,22 @@ def simulate_device(config: DeviceConfig, runs: list[DeviceRun], waves: bool = F
     return cast(list[DeviceOutcome], run_bench("sim.device_testbench", config, work, len(runs), waves, "axi"))
 
 
-def random_device_run(seed: int, config: DeviceConfig) -> DeviceRun:
-    """Return the run that `seed` stands for: a request or a few, with any latency and pauses."""
+def random_device_run(seed: int, name: str) -> DeviceRun:
+    """Return the run of a device of `DEVICES` that `seed` stands for: requests with any latency and pauses."""
+    config = DEVICES[name]
     rng = np.random.default_rng(seed)
     requests = [random_request(rng, config) for _ in range(int(rng.integers(1, 4)))]
-    return DeviceRun(f"seed {seed}", requests, int(rng.choice(LATENCIES)), float(rng.choice(PAUSES)), seed)
+    return DeviceRun(
+        f"seed {seed} on device '{name}'", requests, int(rng.choice(LATENCIES)), float(rng.choice(PAUSES)), seed
+    )
 
 
-def fault_config(config: DeviceConfig) -> DeviceConfig:
-    """Return a device whose core gives up a job without keys in not too many cycles."""
-    return replace(config, core=replace(config.core, key_timeout=KEY_TIMEOUT))
-
-
-def fault_run(seed: int, config: DeviceConfig) -> FaultRun:
-    """Return the fault that `seed` stands for: every kind in turn, the rest at random."""
+def fault_run(seed: int, name: str) -> FaultRun:
+    """Return the fault in a device of `DEVICES` that `seed` stands for: every kind in turn, the rest at random."""
+    config = DEVICES[name]
     rng = np.random.default_rng(seed)
-    kind = KINDS[seed % len(KINDS)]
+    kinds = [kind for kind in KINDS if config.page_entries or kind != "page entry"]
+    kind = kinds[seed % len(kinds)]
 
     def suitable() -> Request:
         while True:
@@ -58,7 +89,7 @@ def fault_run(seed: int, config: DeviceConfig) -> FaultRun:
                 return request
 
     return FaultRun(
-        f"seed {seed} ({kind})",
+        f"seed {seed} ({kind}) on device '{name}'",
         kind,
         suitable(),
         random_request(rng, config),
