@@ -101,8 +101,7 @@ def _stream_keys(
     x = np.empty(rows, dtype=np.int64)
     distance = np.empty(rows, dtype=np.int64)
     allowed = np.empty(rows, dtype=np.bool_)
-    kept_mass = np.zeros(rows, dtype=np.int64)
-    dropped_mass = np.zeros(rows, dtype=np.int64)
+    budget = np.zeros(rows, dtype=np.int64)
     filled = packs = saturated = 0
     for j in range(len(key)):
         keep = False
@@ -122,18 +121,16 @@ def _stream_keys(
             distance[i] = (running[i] << _FRACTION_BITS) - x[i]
             keep |= tau == _KEEP_ALL or distance[i] <= tau
             if epsilon_shift:
-                growth = min(running[i] - before, _SHIFT_MAX)
-                kept_mass[i] >>= growth
-                dropped_mass[i] = -(-dropped_mass[i] >> growth)
-                keep |= dropped_mass[i] + mass_above(distance[i], epsilon_shift) > kept_mass[i]
+                budget[i] >>= min(running[i] - before, _SHIFT_MAX)
+                keep |= mass_above(distance[i], epsilon_shift) > budget[i]
         if epsilon_shift:
             for i in range(rows):
                 if not allowed[i]:
                     continue
                 if keep:
-                    kept_mass[i] += mass_below(distance[i])
+                    budget[i] += mass_below(distance[i])
                 else:
-                    dropped_mass[i] += mass_above(distance[i], epsilon_shift)
+                    budget[i] -= mass_above(distance[i], epsilon_shift)
         survivors[j] = keep
         if not keep:
             dropped += allowed

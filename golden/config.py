@@ -43,6 +43,11 @@ class CoreConfig:
     shared_values : int
         1 for a core that also takes jobs whose values are the first elements of their keys, and captures them as the
         keys stream by; 0 for one that does not.
+    rows_per_budget : int
+        Rows that share a unit which keeps their budgets under an error bound, one row a cycle: keys of jobs with such a
+        bound then are at least so many cycles apart. From 2 to 16, or 0 for a core without an error bound.
+    target_control : int
+        1 for a core that moves tau from job to job by a target share of survivors, 0 for one that does not.
 
     Raises
     ------
@@ -61,6 +66,8 @@ class CoreConfig:
     tag_bits: int = 16
     key_timeout: int = 1 << 20
     shared_values: int = 0
+    rows_per_budget: int = 4
+    target_control: int = 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -104,6 +111,12 @@ class CoreConfig:
                 f"0 or from 16 to {1 << 24}, not {self.key_timeout}",
             ),
             (self.shared_values in (0, 1), "shared_values", f"0 or 1, not {self.shared_values}"),
+            (
+                self.rows_per_budget == 0 or 2 <= self.rows_per_budget <= 16,
+                "rows_per_budget",
+                f"0 or from 2 to 16, not {self.rows_per_budget}",
+            ),
+            (self.target_control in (0, 1), "target_control", f"0 or 1, not {self.target_control}"),
         ]
         for holds, name, allowed in checks:
             if not holds:
@@ -130,6 +143,11 @@ class CoreConfig:
         return formats.PROBABILITY_BITS + self.position_bits
 
     @property
+    def budget_bits(self) -> int:
+        """Unsigned width of a row's budget, in units of what an error bound lets it drop."""
+        return formats.MASS_FRACTION_BITS + self.position_bits
+
+    @property
     def accumulator_bits(self) -> int:
         """Signed width of an element of the output accumulator O."""
         return self.sum_bits + formats.DATA_BITS
@@ -151,7 +169,8 @@ class CoreConfig:
         So many that keys never wait for room alone: one row comes while another is copied to the lanes, and from the
         last key of a pack to its P V, while keys go on, no lane is free.
         """
-        least = 2 * self.value_beats(self.max_value_dim) + self.lanes + self.rows_per_scaler + 28
+        shared = self.rows_per_scaler + self.rows_per_budget
+        least = 2 * self.value_beats(self.max_value_dim) + self.lanes + shared + 28
         return 1 << (least - 1).bit_length()
 
     def head_beats(self, head_dim: int) -> int:
@@ -208,6 +227,7 @@ PRESETS: dict[str, CoreConfig] = {
         max_value_dim=128,
         output_lanes=8,
         score_slots=64,
+        rows_per_budget=2,
     ),
     # All query heads of latent attention share the keys: many rows, for each pass over them serves so many heads.
     "latent": CoreConfig(
@@ -217,11 +237,13 @@ PRESETS: dict[str, CoreConfig] = {
         output_lanes=8,
         rows_per_scaler=16,
         shared_values=1,
+        rows_per_budget=16,
     ),
 }
 """Named configurations.
 
-`rows_per_scaler` costs no cycles from a head dimension of 16 (tiny), 32 (small, default), 64 (wide) or 256 (latent) on.
+`rows_per_scaler` costs no cycles from a head dimension of 16 (tiny), 32 (small, default), 64 (wide) or 256 (latent) on;
+`rows_per_budget`, in jobs with an error bound, from 16 (tiny), 32 (small), 64 (default, wide) or 256 (latent) on.
 """
 
 

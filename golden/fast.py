@@ -215,6 +215,7 @@ def attend(
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
     check_layer(attention, config, mask)
+    threshold.check(config)
     blocks = Blocks.of(attention, config, mask, block_mask)
     arrays = _Arrays.of(attention, len(blocks.rows), keep)
     if blocks.streamed is None:

@@ -55,7 +55,7 @@ EPSILON_SHIFT_MAX = (1 << EPSILON_SHIFT_BITS) - 1
 """Largest e of the error bound ``2**-e``; 0 stands for no bound."""
 
 MASS_FRACTION_BITS = 16
-"""Fraction bits of a row's kept mass, in units of ``2**m``; its dropped mass has e more."""
+"""Fraction bits of a kept mass, in units of ``2**m``; dropped masses and the row's budget have e more."""
 
 CHORD_BITS = FRACTION_BITS + 1
 """Fraction bits of the chord ``1 - f / 2`` that bounds ``2**-f`` from above for 0 <= f <= 1."""

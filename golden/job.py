@@ -95,6 +95,8 @@ class Job:
         Return the partial state rather than the normalised output.
     shared : bool
         The values are the first elements of the keys, and not fetched on their own.
+    continue_tau : bool
+        A core goes on from the tau that the job before left (`Threshold.after`); `threshold` has it already.
     tag : int
         Travels with outputs and statistics.
 
@@ -115,6 +117,7 @@ class Job:
     state: PartialState | None = None
     emit_state: bool = False
     shared: bool = False
+    continue_tau: bool = False
     tag: int = 0
 
     def __post_init__(self) -> None:
@@ -177,6 +180,9 @@ class Job:
             raise InputError(f"window is {self.mask.window}; this configuration holds at most {config.max_keys}")
         if self.shared and not config.shared_values:
             raise InputError("this configuration has no shared_values: a job's values must come on their own")
+        self.threshold.check(config)
+        if self.continue_tau and not config.target_control:
+            raise InputError("this configuration has no target control, so no job can go on from another's tau")
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from golden.errors import InputError
 from golden.files import make_folder, read_npz, write_npz
 from golden.kept_jobs import kept_jobs
 
-_COUNTS = ("rows", "first", "keys", "head_dim", "value_dim", "head")
-_FROM_ZERO = ("first", "head")
+_COUNTS = ("rows", "first", "keys", "head_dim", "value_dim", "head", "bounded", "continues")
+_FROM_ZERO = ("first", "head", "bounded", "continues")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,8 @@ class JobRecord:
         The first key of each job, by its number within its head, int64; further ones follow it.
     head : numpy.ndarray
         Which key and value head, of which layer and sequence, a job is of: rising, int64. Jobs of one share its keys.
+    bounded, continues : numpy.ndarray
+        Whether it has an error bound, and whether it goes on from the tau of the job before: 0 or 1, int64.
     survivors : numpy.ndarray
         Whether each key survived, job after job, bool.
     notes : dict
@@ -52,6 +54,8 @@ class JobRecord:
     head_dim: np.ndarray
     value_dim: np.ndarray
     head: np.ndarray
+    bounded: np.ndarray
+    continues: np.ndarray
     survivors: np.ndarray
     notes: dict[str, str | int | float] = field(default_factory=dict)
 
@@ -136,7 +140,8 @@ class JobLog:
             for number, (job, survivors) in enumerate(pairs):
                 head = self._heads + number // blocks
                 first = int(np.searchsorted(part.attention.indices, job.indices[0]))
-                self._counts.append((job.rows, first, job.keys, job.head_dim, job.value_dim, head))
+                flags = (int(job.threshold.epsilon_shift > 0), int(job.continue_tau))
+                self._counts.append((job.rows, first, job.keys, job.head_dim, job.value_dim, head, *flags))
                 self._survivors.append(survivors)
             self._heads += part.attention.kv_heads
 

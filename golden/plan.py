@@ -143,7 +143,8 @@ def plan_jobs(
     mask : Mask, optional
         Every query sees every key by default.
     threshold : Threshold, optional
-        Of every job; nothing is dropped by default.
+        Of every job; nothing is dropped by default. With a target, the jobs of a kv head after its first go on from the
+        tau of the one before, which is not known yet.
     block_mask : BlockMask, optional
         Keys outside it are not streamed.
     first_tag : int
@@ -179,6 +180,7 @@ def plan_jobs(
                 threshold=threshold,
                 mask=mask,
                 shared=attention.shared and bool(config.shared_values),
+                continue_tau=bool(threshold.target) and number > 0,
                 tag=(first_tag + len(plan)) % (1 << config.tag_bits),
             )
             job.check(config)

@@ -87,18 +87,15 @@ def _over_budget(
     growth: np.ndarray,
     distance: np.ndarray,
     epsilon_shift: int,
-    kept_mass: np.ndarray,
-    dropped_mass: np.ndarray,
+    budget: np.ndarray,
     wants: np.ndarray,
 ) -> None:
-    """Rescale the masses of rows whose maximum has grown, and say which rows can't afford to drop the key."""
+    """Rescale the budgets of rows whose maximum has grown, and say which rows can't afford to drop the key."""
     for i in range(len(logits)):
         if logits[i] == FAR:
             continue
-        places = min(int(growth[i]), _DELTA_MAX)
-        kept_mass[i] >>= places
-        dropped_mass[i] = -(-dropped_mass[i] >> places)
-        wants[i] |= dropped_mass[i] + mass_above(int(distance[i]), epsilon_shift) > kept_mass[i]
+        budget[i] >>= min(int(growth[i]), _DELTA_MAX)
+        wants[i] |= mass_above(int(distance[i]), epsilon_shift) > budget[i]
 
 
 @compiled
@@ -107,17 +104,16 @@ def _spend(
     distance: np.ndarray,
     epsilon_shift: int,
     keep: bool,
-    kept_mass: np.ndarray,
-    dropped_mass: np.ndarray,
+    budget: np.ndarray,
 ) -> None:
-    """Add a key to the kept or to the dropped masses of the rows of a block."""
+    """Add a key that was kept to the budgets of the rows of a block, or take one that was dropped from them."""
     for i in range(len(logits)):
         if logits[i] == FAR:
             continue
         if keep:
-            kept_mass[i] += mass_below(int(distance[i]))
+            budget[i] += mass_below(int(distance[i]))
         else:
-            dropped_mass[i] += mass_above(int(distance[i]), epsilon_shift)
+            budget[i] -= mass_above(int(distance[i]), epsilon_shift)
 
 
 @compiled
@@ -193,8 +189,7 @@ def attend_rows(
     growth = np.empty(rows, dtype=np.float32)
     distance = np.empty(rows, dtype=np.float32)
     wants = np.empty(rows, dtype=np.uint8)
-    kept_mass = np.zeros(rows, dtype=np.int64)
-    dropped_mass = np.zeros(rows, dtype=np.int64)
+    budget = np.zeros(rows, dtype=np.int64)
     reach = np.float32(tau) if tau != formats.TAU_KEEP_ALL else _FAR_DISTANCE
 
     for start in range(0, keys, KEYS_A_CHUNK):
@@ -233,7 +228,7 @@ def attend_rows(
         for j in range(size):
             _judge(logits[j], running[late:], growth, distance, wants, reach)
             if epsilon_shift:
-                _over_budget(logits[j], growth, distance, epsilon_shift, kept_mass[late:], dropped_mass[late:], wants)
+                _over_budget(logits[j], growth, distance, epsilon_shift, budget[late:], wants)
             for b in range(late // group, blocks):
                 first, end = b * group - late, min(rows, (b + 1) * group) - late
                 keep = np.uint8(0)
@@ -252,8 +247,8 @@ def attend_rows(
                 else:
                     dropped_by_all[b] += 1
                 if epsilon_shift:
-                    kept_of, dropped_of = kept_mass[late + first : late + end], dropped_mass[late + first : late + end]
-                    _spend(logits[j, first:end], distance[first:end], epsilon_shift, keep != 0, kept_of, dropped_of)
+                    budget_of = budget[late + first : late + end]
+                    _spend(logits[j, first:end], distance[first:end], epsilon_shift, keep != 0, budget_of)
         for b in range(blocks):
             dropped[b * group : (b + 1) * group] += dropped_by_all[b]
             dropped_by_all[b] = 0

@@ -4,9 +4,9 @@ A key's *distance* from a row is how far its logit lies below the row's running 
 
 * **Fixed**: a key is dropped if its distance is above tau in every row that may attend to it (BLASST, arXiv 2512.12087,
   at key instead of tile granularity).
-* **Error-bounded**: it also has to fit each row's budget. Two integers a row hold an upper bound of the mass that was
-  dropped and a lower bound of the mass that was kept, and a key whose weight would lift the first above ``2**-e`` of
-  the second is kept. So whatever the data, a row loses at most ``1 / (2**e + 1)`` of its softmax.
+* **Error-bounded**: it also has to fit each row's budget, an integer that is never more than ``2**-e`` of the mass that
+  was kept less the mass that was dropped. A key that may weigh more than what is left of some row's budget is kept. So
+  whatever the data, a row loses at most ``1 / (2**e + 1)`` of its softmax.
 * **Target share**: tau moves from block to block, by how far the last block's share of surviving keys was from the
   target. The state of the controller is tau itself.
 
@@ -19,6 +19,7 @@ import math
 from dataclasses import dataclass, replace
 
 from golden import formats
+from golden.config import CoreConfig
 from golden.errors import InputError
 
 
@@ -108,6 +109,13 @@ class Threshold:
         """Largest share of a row's softmax that may be dropped; 1 if nothing bounds it."""
         return 1 / ((1 << self.epsilon_shift) + 1) if self.epsilon_shift else 1.0
 
+    def check(self, config: CoreConfig) -> None:
+        """Raise InputError if `config` lacks what this threshold needs."""
+        if self.epsilon_shift and not config.rows_per_budget:
+            raise InputError("this configuration has no error bound: rows_per_budget is 0")
+        if self.target and not config.target_control:
+            raise InputError("this configuration can't follow a target: target_control is 0")
+
     def after(self, survivors: int, keys: int) -> Threshold:
         """Return the threshold of the block after one that kept `survivors` of `keys` streamed keys.
 
@@ -117,7 +125,7 @@ class Threshold:
         Parameters
         ----------
         survivors, keys : int
-            Of the block that has ended, 0 to `keys` and at least 1.
+            Of the block that has ended, 0 to `keys`. A block of no keys has no error.
         """
         if not self.target:
             return self

@@ -37,20 +37,25 @@ def _integers(*names: str) -> np.dtype[Any]:
 CORE = _integers(
     "lanes",
     "score_slots",
-    "rows_per_scaler",
+    # From a key's last beat to the next one's, at least: of any job, of one with an error bound.
+    *("rows_per_scaler", "bound_spacing"),
     # Beats of keys with shared values that are held until their verdict, and survivors' until they are values.
     "capture_beats",
     # Of v_req: ends of jobs that may be pending. Packs of values; beats in the output FIFO.
     *("ends", "value_packs", "output_fifo"),
     # Latencies: job to q; key beat to verdict, to its rows' release; verdict to exponentials, and through them; through
-    # a FIFO; last P V beat to read of the output; output's last entry to record.
+    # a FIFO; last P V beat to read of the output; output's last entry to record. What an error bound adds to a verdict;
+    # last key of a job to the first of one that goes on from its tau.
     *("loader_entry", "verdict", "queries_free", "pack", "exponentials", "fifo", "finish", "record"),
+    *("bound_latency", "tau_spacing"),
 )
 
 JOB = _integers(
     "keys",
     # Beats of a key and of a value row; elements of a value row; whether the values are shared with the keys.
     *("head_beats", "value_beats", "value_dim", "shared"),
+    # Whether it has an error bound, and goes on from the tau of the job before.
+    *("bounded", "continues"),
     # Beats on q, state and o; from the read of a beat of o to its entry in the FIFO.
     *("query_beats", "state_beats", "output_beats", "output_latency"),
 )
@@ -78,8 +83,9 @@ _REGISTERS = np.dtype(
         for name in (
             # Job loader: what it does and since when; its job; beats to come.
             *("phase", "since", "loading", "beats"),
-            # Q K: job, key and beat in the key; score multipliers are free from; free slots; ends pending on v_req.
-            *("key_job", "key", "word", "scaler_free", "slots", "ends"),
+            # Q K: job, key and beat in the key; score multipliers and budgets are free from; the tau of the job before
+            # is there from; free slots; ends pending on v_req.
+            *("key_job", "key", "word", "scaler_free", "tau_there", "slots", "ends"),
             # P V: job, beats of the pack to come; its keys, whether it ends the job, whether its values are done with.
             *("value_job", "value_beats", "pack_count", "pack_last", "released"),
             # Keys entered and judged, of all jobs; job judged, its keys judged, survivors in the open pack.
@@ -206,23 +212,26 @@ def _use_array(s: Any, core: Any, jobs: Records, rings: Records, t: int, output_
     job = jobs[s.key_job]
     row_end = s.word == job.head_beats - 1
     full = job.shared and s.captured - s.capture_left + job.value_beats > core.capture_beats
-    if (s.word or (s.slots and not full)) and s.ends < core.ends and (not row_end or s.scaler_free <= t):
+    settled = s.scaler_free <= t and (not job.continues or s.tau_there <= t)
+    if (s.word or (s.slots and not full)) and s.ends < core.ends and (not row_end or settled):
         if not s.offered[_K]:
             return WAIT_KEY
         s.offered[_K] -= 1
         s.slots -= s.word == 0
         s.word += 1
         if row_end:
-            rings[s.entered & _SLOT].judged = t + core.verdict
+            late = core.bound_latency if job.bounded else 0
+            rings[s.entered & _SLOT].judged = t + core.verdict + late
             s.entered += 1
             s.captured += job.value_beats * job.shared
-            s.scaler_free = t + core.rows_per_scaler
+            s.scaler_free = t + (core.bound_spacing if job.bounded else core.rows_per_scaler)
             s.word = 0
             s.key += 1
             if s.key == job.keys:
                 s.key = 0
                 s.ends += 1
                 s.queries_free[ctx] = t + core.queries_free
+                s.tau_there = t + core.tau_spacing + late
                 s.loaded[ctx] = _NEVER
                 s.key_job += 1
         return QK

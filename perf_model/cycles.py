@@ -37,9 +37,12 @@ from perf_model.latency import (
     LOADER_EXIT,
     RECORD_LATENCY,
     STATE_PIECES,
+    TAU_SPACING,
     CoreShape,
     IntLike,
     Ints,
+    bound_latency,
+    bound_spacing,
     ceil_div,
     empty_pack_latency,
     finish_latency,
@@ -75,6 +78,8 @@ class JobShape:
         Whether the job starts from a partial state, and returns one.
     shared : int or numpy.ndarray
         Whether the values are the first elements of the keys, and captured from them.
+    bounded, continues : int or numpy.ndarray
+        Whether the job has an error bound, and whether it goes on from the tau of the job before.
     """
 
     rows: IntLike
@@ -87,6 +92,8 @@ class JobShape:
     from_state: IntLike = 0
     emit_state: IntLike = 0
     shared: IntLike = 0
+    bounded: IntLike = 0
+    continues: IntLike = 0
 
     @classmethod
     def of_job(cls, job: Job, survivors: npt.NDArray[np.bool_], lanes: int) -> JobShape:
@@ -115,6 +122,8 @@ class JobShape:
             from_state=int(job.state is not None),
             emit_state=int(job.emit_state),
             shared=int(job.shared),
+            bounded=int(job.threshold.epsilon_shift > 0),
+            continues=int(job.continue_tau),
         )
 
     @classmethod
@@ -181,6 +190,8 @@ class JobCost:
         Cycles between two keys at least; beats of a key.
     query_latency : int or numpy.ndarray
         From a job's last key beat to the acceptance of the job after the next.
+    continues, tau_spacing : int or numpy.ndarray
+        Whether the job goes on from the tau of the one before; from its own last key to the first key of one that does.
     """
 
     qk: Any
@@ -199,6 +210,8 @@ class JobCost:
     spacing: Any
     first_key: Any
     query_latency: Any
+    continues: Any
+    tau_spacing: Any
 
 
 def job_cost(core: CoreShape, job: JobShape, value_latency: int = VALUE_LATENCY) -> JobCost:
@@ -218,7 +231,9 @@ def job_cost(core: CoreShape, job: JobShape, value_latency: int = VALUE_LATENCY)
     JobCost
         In cycles.
     """
-    lanes, share = core.lanes, core.rows_per_scaler
+    lanes = core.lanes
+    share = np.where(job.bounded, bound_spacing(core), core.rows_per_scaler)
+    bound = np.where(job.bounded, bound_latency(core), 0)
     beats = ceil_div(job.head_dim, lanes)
     value_beats = ceil_div(job.value_dim, lanes)
     output_beats = ceil_div(job.value_dim, core.output_lanes)
@@ -227,14 +242,14 @@ def job_cost(core: CoreShape, job: JobShape, value_latency: int = VALUE_LATENCY)
     closings = packs + empty_end
     spacing = np.maximum(beats, share)
     keys, value_dim = job.keys, job.value_dim
-    latency = pack_latency(core)
+    latency = pack_latency(core) + bound
     exponentials = lanes + EXPONENTIAL_STAGES + 1
 
     # A pack can begin once its probabilities are there and its values have come, whichever is later.
     survivors_kept = np.maximum(job.survivors, 1)
     key_period = np.maximum(spacing, keys * spacing // survivors_kept)
     # Of a key that closes a pack: verdict, request, memory, its beats, 2 to see that the pack is full.
-    values_latency = verdict_latency(core) + 2 + value_latency + value_beats + 1
+    values_latency = verdict_latency(core) + bound + 2 + value_latency + value_beats + 1
     behind = value_beats - key_period
     full_ready = np.maximum(latency, values_latency + np.maximum(0, (lanes - 1) * behind - value_dim))
 
@@ -254,7 +269,7 @@ def job_cost(core: CoreShape, job: JobShape, value_latency: int = VALUE_LATENCY)
 
     caught_up = np.where((closings > 1) & (earlier == 0), value_dim, 0)
     last_values = values_latency + np.maximum(0, (last_count - 1) * behind - caught_up)
-    last_ready = np.where(empty_end, empty_pack_latency(core), np.maximum(latency, last_values))
+    last_ready = np.where(empty_end, empty_pack_latency(core) + bound, np.maximum(latency, last_values))
     oldest = full_ready - (last_keys + (earlier - 1) * pack_keys) * spacing
     newest = full_ready - last_keys * spacing
     last_start = np.where(
@@ -292,6 +307,8 @@ def job_cost(core: CoreShape, job: JobShape, value_latency: int = VALUE_LATENCY)
         spacing=spacing,
         first_key=beats,
         query_latency=release_latency(core),
+        continues=job.continues,
+        tau_spacing=TAU_SPACING + bound,
     )
 
 
@@ -304,6 +321,7 @@ def job_period(cost: JobCost) -> Any:
     load = LOADER_ENTRY + cost.query_load + LOADER_EXIT + cost.state_load
     record = RECORD_LATENCY + 1 + LOADER_EXIT + cost.state_load
     floor = np.maximum(np.maximum(cost.array, load), cost.output_step)
+    floor = np.maximum(floor, np.where(cost.continues, cost.keys_alone - cost.first_key + cost.tau_spacing, 0))
     # How far the packs of the job before fall among this job's keys depends on when these start, and that on the packs.
     left = np.where(cost.lead < cost.keys_alone, cost.carried, 0)
     period = floor
@@ -423,6 +441,8 @@ _FOLLOWED = np.dtype(
             "finish",
             "output_step",
             "query_latency",
+            "continues",
+            "tau_spacing",
         )
     ]
 )
@@ -449,7 +469,7 @@ def _follow(jobs: npt.NDArray[Any], runs: int, loader_entry: int, loader_exit: i
     last_key = last_key_before = -(1 << 40)
     packs_from = packs_left = 0
     values_end = finished = finished_before = -(1 << 40)
-    last_query_latency = query_latency_before = 0
+    last_query_latency = query_latency_before = tau_spacing_before = 0
     ends = np.empty(runs, dtype=np.int64)
     for n in range(len(jobs) * runs):
         job = jobs[n % len(jobs)]
@@ -457,7 +477,9 @@ def _follow(jobs: npt.NDArray[Any], runs: int, loader_entry: int, loader_exit: i
         claimed = max(accepted + loader_entry + job.query_load, finished_before + record_latency + 1)
         loaded = claimed + loader_exit - 1 + job.state_load
         start = max(loaded + 1, last_key + 1)
-        end = max(start + job.keys_alone - 1, last_key + job.spacing + job.keys_alone - job.first_key)
+        gap = max(job.spacing, tau_spacing_before) if job.continues else job.spacing
+        end = max(start + job.keys_alone - 1, last_key + gap + job.keys_alone - job.first_key)
+        tau_spacing_before = job.tau_spacing
         left = packs_left - min(max(start - packs_from, 0), packs_left)
         if left and packs_from <= end:
             end += left

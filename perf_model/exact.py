@@ -116,6 +116,8 @@ class JobList:
         table["keys"] = shape.keys
         table["value_dim"] = shape.value_dim
         table["shared"] = shape.shared
+        table["bounded"] = shape.bounded
+        table["continues"] = shape.continues
         table["head_beats"] = latency.ceil_div(shape.head_dim, core.lanes)
         table["value_beats"] = latency.ceil_div(shape.value_dim, core.lanes)
         for field, port in (("query_beats", "q"), ("state_beats", "state"), ("output_beats", "o")):
@@ -183,6 +185,7 @@ def _core_record(core: CoreConfig) -> Records:
         score_slots=core.score_slots,
         rows_per_scaler=core.rows_per_scaler,
         capture_beats=core.capture_beats,
+        bound_spacing=latency.bound_spacing(core),
         ends=latency.ENDS_PENDING_MAX,
         value_packs=latency.VALUE_PACKS,
         output_fifo=latency.OUTPUT_FIFO_DEPTH,
@@ -194,6 +197,8 @@ def _core_record(core: CoreConfig) -> Records:
         fifo=latency.FIFO_LATENCY,
         finish=latency.finish_latency(core),
         record=latency.RECORD_LATENCY,
+        bound_latency=latency.bound_latency(core),
+        tau_spacing=latency.TAU_SPACING,
     )
 
 

@@ -39,6 +39,10 @@ class CoreShape(Protocol):
     def rows_per_scaler(self) -> Any:
         """Rows that share a score multiplier."""
 
+    @property
+    def rows_per_budget(self) -> Any:
+        """Rows that share a unit of budgets, 0 without an error bound."""
+
 
 @dataclass(frozen=True, eq=False)
 class CoreArrays:
@@ -46,14 +50,15 @@ class CoreArrays:
 
     Parameters
     ----------
-    rows, lanes, output_lanes, rows_per_scaler : int or numpy.ndarray
-        As in `golden.config.CoreConfig`.
+    rows, lanes, output_lanes, rows_per_scaler, rows_per_budget : int or numpy.ndarray
+        As in `golden.config.CoreConfig`. By default there is no error bound.
     """
 
     rows: IntLike
     lanes: IntLike
     output_lanes: IntLike
     rows_per_scaler: IntLike
+    rows_per_budget: IntLike = 0
 
 
 SCALER_STAGES = 7
@@ -61,6 +66,9 @@ SCALER_STAGES = 7
 
 MASK_LATENCY = 2
 THRESHOLD_LATENCY = 5
+TAU_SPACING = 6
+"""From a job's last key to the first key of a job that goes on from its tau, without an error bound."""
+
 PACK_LATENCY = 2
 """From the verdict that closes a pack to the pack at the exponentials."""
 
@@ -131,6 +139,16 @@ def score_latency(core: CoreShape) -> Any:
 def verdict_latency(core: CoreShape) -> Any:
     """Return the latency from a key's last beat to the verdict whether it survives."""
     return score_latency(core) + THRESHOLD_LATENCY
+
+
+def bound_latency(core: CoreShape) -> Any:
+    """Return what an error bound adds to the latency of a verdict."""
+    return np.maximum(core.rows_per_budget - 1, 0)
+
+
+def bound_spacing(core: CoreShape) -> Any:
+    """Return the cycles between the last beats of two keys, at least, in a job with an error bound."""
+    return np.maximum(core.rows_per_scaler, core.rows_per_budget)
 
 
 def release_latency(core: CoreShape) -> Any:

@@ -87,6 +87,8 @@ def job_list(record: JobRecord) -> JobList:
         value_dim=record.value_dim,
         survivors=np.add.reduceat(record.survivors.astype(np.int64), ends - record.keys),
         last_survives=record.survivors[ends - 1].astype(np.int64),
+        bounded=record.bounded,
+        continues=record.continues,
     )
     return JobList(JobShape.concatenate([shape]), record.survivors)
 

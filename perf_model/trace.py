@@ -220,7 +220,8 @@ def estimate_trace(layer: Trace, hardware: Hardware, method: str = "core", follo
     Raises
     ------
     InputError
-        If several cores would split the keys of a job, whose parts keep other keys than the whole.
+        If several cores would split the keys of a job, whose parts keep other keys than the whole, or if tau moves from
+        job to job by a target.
     """
     streams = [layer.jobs]
     if hardware.cores > 1:
@@ -230,5 +231,9 @@ def estimate_trace(layer: Trace, hardware: Hardware, method: str = "core", follo
             raise InputError(f"a trace says nothing of split keys; partition must be whole, not {hardware.partition}")
         of_head = {job.head: job for job in layer.jobs}
         streams = [[of_head[span.head] for span in spans] for spans in partition.workers if spans]
+        if any(job.shape.continues for job in layer.jobs):
+            raise InputError(
+                f"a target moves tau from block to block on one core; cores must be 1, not {hardware.cores}"
+            )
     run = Schedule(tuple(map(_stream, streams)), layer.workload.layers)
     return estimate_schedule(layer.workload, hardware, run, layer.survival, method, follow)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from golden.config import PRESETS
+from golden.config import PRESETS, CoreConfig
 from golden.device.config import DEVICE_PRESETS
 from golden.errors import InputError
 from golden.files import require_writable, write_text
@@ -25,7 +25,7 @@ from rtl.axi.c_header import c_header
 from rtl.axi.register_page import register_page
 from rtl.axi.systemrdl import system_rdl
 from rtl.lint import lint
-from rtl.synth import SynthesisError, synthesise
+from rtl.synth import SynthesisError, option_cells, synthesise
 from rtl.verilog import TOPS, describe, generate
 
 
@@ -57,9 +57,27 @@ def _lint(options: argparse.Namespace) -> int:
     return 0 if clean else 1
 
 
+def _print_options(config: CoreConfig, folder: Path) -> None:
+    """Print a table of the cells of a core without options, and of what each of its options adds."""
+    cells = option_cells(config, folder)
+    core = cells.pop("core")
+    print(
+        f"| {config.rows} x {config.lanes} core on ECP5, not placed | {' | '.join(core)} | of its LUTs | of its FFs |"
+    )
+    print(f"| --- |{' ---: |' * (len(core) + 2)}")
+    print(f"| without options | {' | '.join(f'{used}' for used in core.values())} | | |")
+    for name, added in cells.items():
+        shares = (f"{added[kind] / core[kind]:+.1%}" for kind in ("LUT4", "FF"))
+        print(f"| {name} | {' | '.join([*(f'{more:+}' for more in added.values()), *shares])} |")
+
+
 def _synth(options: argparse.Namespace) -> int:
     config = config_of(options)
-    figures = synthesise(config, options.build / f"{config.rows}x{config.lanes}", options.freq, options.pnr_seed)
+    folder = options.build / f"{config.rows}x{config.lanes}"
+    if options.options:
+        _print_options(config, folder)
+        return 0
+    figures = synthesise(config, folder, options.freq, options.pnr_seed)
     print(f"{config.rows} x {config.lanes} core on ECP5-85, seed {options.pnr_seed}: {figures.fmax:.1f} MHz")
     for kind, (used, available) in figures.area.items():
         print(f"  {kind:16}{used:7} of {available}")
@@ -122,6 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--freq", type=count, default=100, metavar="MHZ", help="clock that synth aims at; 100 if not given"
+    )
+    parser.add_argument(
+        "--options", action="store_true", help="synth does not place, but counts what each option of the core adds"
     )
     parser.add_argument(
         "--pnr-seed", type=natural, default=1, metavar="N", help="seed of synth's placement; 1 if not given"

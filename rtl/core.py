@@ -20,6 +20,7 @@ from rtl.query_buffer import QueryBuffer
 from rtl.scheduler import ENDS_PENDING_MAX, Scheduler
 from rtl.score_scaler import ScoreScaler, scaler_latency
 from rtl.statistics import Statistics
+from rtl.target_control import TargetControl
 from rtl.threshold import Threshold
 from rtl.value_lanes import ValueLanes
 
@@ -117,6 +118,7 @@ class LeanAttentionCore(wiring.Component):
         self._connect_scores(m, scheduler, loader, array, scaler, mask, queries, threshold)
         self._connect_packs(m, scheduler, threshold, packs, exponentials, values)
         self._connect_requests(m, loader, scheduler, threshold)
+        self._connect_taus(m, loader, threshold, statistics)
         if config.shared_values:
             self._connect_capture(m, loader, scheduler, threshold, values)
         m.d.comb += [
@@ -209,6 +211,21 @@ class LeanAttentionCore(wiring.Component):
             scheduler.pack.eq(exponentials.pack),
             scheduler.values_ready.eq(values.full),
         ]
+
+    def _connect_taus(self, m, loader, threshold, statistics):
+        """Hold each job to its own tau, or to the one that the job before left."""
+        taus = Signal.like(threshold.taus)
+        if self.config.target_control:
+            m.submodules.control = control = TargetControl(self.config)
+            m.d.comb += [
+                control.contexts.eq(loader.contexts),
+                control.valid.eq(threshold.verdict_valid),
+                control.verdict.eq(threshold.verdict),
+                taus.eq(control.taus),
+            ]
+        else:
+            m.d.comb += [tau.eq(context.tau) for tau, context in zip(taus, loader.contexts, strict=True)]
+        m.d.comb += [threshold.taus.eq(taus), statistics.taus.eq(taus)]
 
     def _connect_capture(self, m, loader, scheduler, threshold, values):
         """Take the values of jobs that share them from their keys."""

@@ -34,11 +34,13 @@ class Status(enum.IntEnum):
     MASK = 5
     TAU = 6
     SHARED = 7
-    QUERY_LENGTH = 8
-    STATE_LENGTH = 9
-    KEY_EARLY = 10
-    KEY_LATE = 11
-    KEY_TIMEOUT = 12
+    EPSILON = 8
+    TARGET = 9
+    QUERY_LENGTH = 10
+    STATE_LENGTH = 11
+    KEY_EARLY = 12
+    KEY_LATE = 13
+    KEY_TIMEOUT = 14
 
 
 class ArrayUse(enum.IntEnum):
@@ -58,7 +60,7 @@ class ArrayUse(enum.IntEnum):
     WAIT_OUTPUT
         The next job is ready but for the outputs or statistics of the job before the last, not yet taken.
     WAIT_SCORE
-        Internal: score slots, a shared score multiplier or the exponentials are the limit.
+        Internal: score slots, what rows share, the exponentials or the tau of the job before are the limit.
     """
 
     QK = 0
@@ -81,6 +83,9 @@ def job_layout(config: CoreConfig) -> data.StructLayout:
             "multiplier": formats.MULTIPLIER_BITS,
             "shift": formats.SHIFT_BITS,
             "tau": formats.TAU_BITS,
+            "epsilon_shift": formats.EPSILON_SHIFT_BITS,
+            "target": formats.TARGET_BITS,
+            "continue_tau": 1,
             "mask": 2,
             "window": 24,
             "from_state": 1,
@@ -151,13 +156,15 @@ def counts_layout(config: CoreConfig) -> data.StructLayout:
 def stats_layout(config: CoreConfig) -> data.StructLayout:
     """Payload of the stats port: one record a job.
 
-    `empty` has a bit for each row in use that no key may attend to. `cycles` holds, for each `ArrayUse`, the cycles
-    since the record before was offered (or since reset), so that sums over records are exact.
+    `tau` is the threshold that the job's keys were held to. `empty` has a bit for each row in use that no key may
+    attend to. `cycles` holds, for each `ArrayUse`, the cycles since the record before was offered (or since reset), so
+    that sums over records are exact.
     """
     return data.StructLayout(
         {
             "tag": config.tag_bits,
             "status": 8,
+            "tau": formats.TAU_BITS,
             "counts": counts_layout(config),
             "empty": config.rows,
             "cycles": data.ArrayLayout(CYCLE_BITS, len(ArrayUse)),

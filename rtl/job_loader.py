@@ -181,6 +181,8 @@ class JobLoader(wiring.Component):
             (Status.MASK, unknown_mask | empty_window),
             (Status.TAU, job.tau < formats.TAU_MIN),
             (Status.SHARED, Const(0) if config.shared_values else job.shared),
+            (Status.EPSILON, Const(0) if config.rows_per_budget else job.epsilon_shift != 0),
+            (Status.TARGET, Const(0) if config.target_control else (job.target != 0) | job.continue_tau),
         ]
 
     def _context_fields(self, context, job, status, last_beat, last_row):
@@ -199,6 +201,9 @@ class JobLoader(wiring.Component):
             context.multiplier.eq(job.multiplier),
             context.shift.eq(job.shift),
             context.tau.eq(job.tau),
+            context.epsilon_shift.eq(job.epsilon_shift),
+            context.target.eq(job.target),
+            context.continue_tau.eq(job.continue_tau),
             context.mask.eq(job.mask),
             context.window.eq(Mux(job.window > config.max_keys, config.max_keys, job.window)),
             context.from_state.eq(job.from_state),

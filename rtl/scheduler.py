@@ -1,16 +1,22 @@
 """Decides what the array does in each cycle: a beat of P V, else a beat of Q K, else nothing."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.config import CoreConfig
 from rtl.bundles import CONTEXTS, by_context, column_layout, contexts_layout, index_shape, pack_layout
+from rtl.error_bound import bound_latency
 from rtl.interfaces import ArrayUse, Status, key_layout
 from rtl.output_accumulator import value_beat_layout
+from rtl.target_control import TAU_LATENCY
+from rtl.threshold import TAU_SAMPLE, THRESHOLD_LATENCY
 
 ENDS_PENDING_MAX = 2
 """Ends of jobs that v_req may still have to tell; bounds the FIFO in front of it."""
+
+TAU_SPACING = THRESHOLD_LATENCY + TAU_LATENCY - TAU_SAMPLE
+"""From a job's last key to the first key of a job that goes on from its tau."""
 
 
 class Scheduler(wiring.Component):
@@ -19,8 +25,9 @@ class Scheduler(wiring.Component):
     P V goes first: once a pack's probabilities and values are complete, its beats run without a gap, one for each
     element of the value dimension. Otherwise the next beat of k is taken, if its key is sure of a score slot, and of
     room in the key capture if its job shares its values. A job's first key follows the last key of the job before in
-    the next cycle. Nothing but `k.ready`, which never depends on `k.valid`, and the beats of this cycle are
-    combinational.
+    the next cycle; the last beat of a key waits until the rows that share a score multiplier or a unit of budgets are
+    through with the key before, and for the tau that its job goes on from. Nothing but `k.ready`, which never depends
+    on `k.valid`, and the beats of this cycle are combinational.
 
     Parameters
     ----------
@@ -133,15 +140,19 @@ class Scheduler(wiring.Component):
         word = self.key_word
         slots = Signal(range(config.score_slots + 1), init=config.score_slots)
         ends_pending = Signal(range(ENDS_PENDING_MAX + 1))
-        spacing = Signal(index_shape(config.rows_per_scaler))
+        spacing = Signal(range(max(config.rows_per_scaler, config.rows_per_budget, 2)))
+        settling = Signal(range(TAU_SPACING + bound_latency(config)))
+        cut = Signal()
 
         rejected = by_context(self.contexts, ctx, "status") != Status.OK
         row_end = word == by_context(self.contexts, ctx, "last_head_beat")
         active = ready.bit_select(ctx, 1) & ~discard
         clear_ahead = Signal()
         room = (slots != 0) & ~self.capture_full
+        continues = by_context(self.contexts, ctx, "continue_tau") if config.target_control else Const(0)
+        tau_there = ~continues | (settling == 0)
         m.d.comb += clear_ahead.eq(
-            ((word != 0) | room) & (ends_pending != ENDS_PENDING_MAX) & (~row_end | (spacing == 0))
+            ((word != 0) | room) & (ends_pending != ENDS_PENDING_MAX) & (~row_end | ((spacing == 0) & tau_there)) & ~cut
         )
         permitted = active & clear_ahead & ~values_first
         expired = self._watch_keys(m, discard | permitted)
@@ -151,8 +162,14 @@ class Scheduler(wiring.Component):
 
         last = self.k.payload.last
         announced_end = row_end & (keys == by_context(self.contexts, ctx, "last_key"))
-        job_end = given_up | (taken & (last | (announced_end & ~rejected)))
-        column_end = given_up | (taken & Mux(rejected, last, row_end | last))
+        whole = row_end & ~rejected & ~given_up
+        keys_end = given_up | (taken & (last | (announced_end & ~rejected)))
+        ending = given_up | (taken & Mux(rejected, last, row_end | last))
+        # A column without a key, as ends a job whose keys were cut, can come at any time. Budgets need their distance.
+        postponed = ending & ~whole & (spacing != 0) if config.rows_per_budget else Const(0)
+        closing = cut & (spacing == 0)
+        job_end = (keys_end & ~postponed) | closing
+        column_end = (ending & ~postponed) | closing
         m.d.comb += [
             self.key_beat.eq(given_up | (taken & (~rejected | last))),
             self.key_first.eq(word == 0),
@@ -161,14 +178,20 @@ class Scheduler(wiring.Component):
             self.column.index.eq(self.k.payload.index),
             self.column.first.eq(keys == 0),
             self.column.last.eq(job_end),
-            self.column.void.eq(rejected | ~row_end | given_up),
+            self.column.void.eq(~whole | cut),
         ]
         with m.If(taken & ~rejected):
             m.d.sync += word.eq(word + 1)
         with m.If(column_end):
             m.d.sync += [word.eq(0), keys.eq(keys + 1)]
         with m.If(job_end):
-            m.d.sync += [keys.eq(0), ready.bit_select(ctx, 1).eq(0), ctx.eq(~ctx), discard.eq(~given_up & ~last)]
+            m.d.sync += [
+                keys.eq(0),
+                ready.bit_select(ctx, 1).eq(0),
+                ctx.eq(~ctx),
+                discard.eq(keys_end & ~given_up & ~last),
+            ]
+        with m.If(keys_end):
             m.d.comb += [
                 self.key_early.bit_select(ctx, 1).eq(~rejected & ~given_up & ~announced_end),
                 self.key_late.bit_select(ctx, 1).eq(~rejected & ~given_up & ~last),
@@ -182,13 +205,20 @@ class Scheduler(wiring.Component):
 
         slot_reserved = self.key_beat & self.key_first
         m.d.sync += [
+            cut.eq(postponed | (cut & ~closing)),
             slots.eq(slots + self.slot_returned[0] + self.slot_returned[1] - slot_reserved),
             ends_pending.eq(ends_pending + job_end - self.end_taken),
         ]
+        bounded = by_context(self.contexts, ctx, "epsilon_shift") != 0 if config.rows_per_budget else Const(0)
         with m.If(column_end):
-            m.d.sync += spacing.eq(config.rows_per_scaler - 1)
+            shared = max(config.rows_per_scaler, config.rows_per_budget)
+            m.d.sync += spacing.eq(Mux(bounded, shared - 1, config.rows_per_scaler - 1))
         with m.Elif(spacing != 0):
             m.d.sync += spacing.eq(spacing - 1)
+        with m.If(job_end):
+            m.d.sync += settling.eq(TAU_SPACING - 1 + Mux(bounded, bound_latency(config), 0))
+        with m.Elif(settling != 0):
+            m.d.sync += settling.eq(settling - 1)
 
         with m.If(values_first):
             m.d.comb += self.use.eq(ArrayUse.PV)

@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from golden import formats
 from golden.config import CoreConfig
 from rtl.bundles import CONTEXTS, by_context, contexts_layout, delayed, verdict_layout
 from rtl.interfaces import CYCLE_BITS, ArrayUse, Status, counts_layout, stats_layout
@@ -22,8 +23,8 @@ class Statistics(wiring.Component):
 
     Members
     -------
-    contexts, totals : In
-        The jobs and their rows' sums.
+    contexts, taus, totals : In
+        The jobs, their thresholds and their rows' sums. A threshold counts as it is when the job's first key is judged.
     clear : In
         For each context, a pulse: a job starts there.
     valid, verdict : In
@@ -48,6 +49,7 @@ class Statistics(wiring.Component):
         super().__init__(
             {
                 "contexts": In(contexts_layout(config)),
+                "taus": In(data.ArrayLayout(formats.TAU_BITS, CONTEXTS)),
                 "totals": In(data.ArrayLayout(totals, CONTEXTS)),
                 "clear": In(CONTEXTS),
                 "valid": In(1),
@@ -68,6 +70,7 @@ class Statistics(wiring.Component):
         config = self.config
         counts = Signal(data.ArrayLayout(counts_layout(config), CONTEXTS))
         statuses = Signal(data.ArrayLayout(8, CONTEXTS))
+        taus = Signal.like(self.taus)
 
         # A register between the verdict and the counters keeps their adders short.
         column = self.verdict.column
@@ -99,6 +102,14 @@ class Statistics(wiring.Component):
             with m.If(self.key_timeout[n]):
                 m.d.sync += statuses[n].eq(Status.KEY_TIMEOUT)
 
+        if config.target_control:
+            begins = delayed(m, self.valid & column.first, 1, "begins")
+            for n in range(CONTEXTS):
+                with m.If(begins & (ctx == n)):
+                    m.d.sync += taus[n].eq(self.taus[n])
+        else:
+            m.d.comb += taus.eq(self.taus)
+
         cycles = Signal(data.ArrayLayout(CYCLE_BITS, len(ArrayUse)))
         reported = Signal.like(cycles)
         use = Signal(ArrayUse, init=ArrayUse.WAIT_QUERY)
@@ -124,6 +135,7 @@ class Statistics(wiring.Component):
             self.stats.valid.eq(offered),
             record.tag.eq(by_context(self.contexts, out_ctx, "tag")),
             record.status.eq(Mux(job_status == Status.OK, Mux(out_ctx, statuses[1], statuses[0]), job_status)),
+            record.tau.eq(Mux(job_status == Status.OK, Mux(out_ctx, taus[1], taus[0]), 0)),
             record.counts.eq(Mux(out_ctx, counts[1].as_value(), counts[0].as_value())),
             record.empty.eq(Mux(job_status == Status.OK, unseen & in_use, 0)),
             record.cycles.eq(reported),

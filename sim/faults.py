@@ -120,6 +120,9 @@ FAULTS: dict[str, Callable[[np.random.Generator, CoreConfig, Job], Fault]] = {
     "mask": _field("mask", Status.MASK, lambda _: [3]),
     "window": _field("window", Status.MASK, lambda _: [0]),
     "tau": _field("tau", Status.TAU, lambda _: [0, formats.TAU_MIN - 1]),
+    "epsilon_shift": _field("epsilon_shift", Status.EPSILON, lambda _: [1, formats.EPSILON_SHIFT_MAX]),
+    "target": _field("target", Status.TARGET, lambda _: [1, (1 << formats.TARGET_BITS) - 1]),
+    "continue_tau": _field("continue_tau", Status.TARGET, lambda _: [1]),
     "shared": _field("shared", Status.SHARED, lambda _: [1]),
     "beyond_key": _beyond_key,
     "query_length": _query_length,
@@ -135,12 +138,17 @@ def faults_of(config: CoreConfig) -> list[str]:
     """Return the kinds of `FAULTS` that there are on `config`: what an option allows is no fault."""
     impossible = {
         "key_timeout": config.key_timeout == 0,
+        "epsilon_shift": config.rows_per_budget > 0,
+        "target": config.target_control == 1,
+        "continue_tau": config.target_control == 1,
         "shared": config.shared_values == 1,
         "beyond_key": config.shared_values == 0,
     }
     return [kind for kind in FAULTS if not impossible.get(kind)]
 
 
-def faulty_job(rng: np.random.Generator, config: CoreConfig, kind: str, max_keys: int = 60) -> Fault:
-    """Return a job with the fault `kind` of `FAULTS`, and what must come of it."""
-    return FAULTS[kind](rng, config, random_job(rng, config, max_keys))
+def faulty_job(
+    rng: np.random.Generator, config: CoreConfig, kind: str, max_keys: int = 60, tau: int | None = None
+) -> Fault:
+    """Return a job with the fault `kind` of `FAULTS`, and what must come of it; `tau` is as in `random_job`."""
+    return FAULTS[kind](rng, config, random_job(rng, config, max_keys, tau=tau))

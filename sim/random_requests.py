@@ -81,6 +81,18 @@ def _block_mask(rng: np.random.Generator, request: Request, config: DeviceConfig
     return BlockMask(allowed, query_block, key_block)
 
 
+def _threshold(rng: np.random.Generator, config: DeviceConfig) -> Threshold:
+    """Return a threshold: none, a low or a high tau, with an error bound or a target if the core has them."""
+    if rng.random() < 0.3:
+        return Threshold()
+    bounded, targeted = (rng.random() < 0.3 for _ in range(2))
+    return Threshold(
+        int(rng.integers(formats.TAU_MIN, int(rng.choice([2, 13])) << formats.FRACTION_BITS)),
+        int(rng.integers(1, formats.EPSILON_SHIFT_MAX + 1)) if bounded and config.core.rows_per_budget else 0,
+        int(rng.integers(1, 1 << formats.TARGET_BITS)) if targeted and config.core.target_control else 0,
+    )
+
+
 def _state(rng: np.random.Generator, rows: int, attention: QuantisedAttention, config: DeviceConfig) -> PartialState:
     """Return a state that some keys leave to rows, or that of none."""
     if rng.random() < 0.2:
@@ -104,13 +116,14 @@ def random_request(rng: np.random.Generator, config: DeviceConfig) -> Request:
     if rng.random() < 0.3:
         start = int(rng.integers(0, attention.keys))
         keys = slice(start, int(rng.integers(start + 1, attention.keys + 1)))
-    tau = rng.choice([formats.TAU_KEEP_ALL, int(rng.integers(formats.TAU_MIN, 13 << formats.FRACTION_BITS))])
+    threshold = _threshold(rng, config)
     request = Request(
         attention,
         mask=_mask(rng, attention, keys, config),
-        threshold=Threshold(int(tau)),
+        threshold=threshold,
         keys=keys,
         emit_state=bool(rng.random() < 0.25),
+        continue_tau=bool(threshold.target and rng.random() < 0.5),
     )
     if config.page_entries and not attention.shared and rng.random() < 0.35:
         size = int(rng.choice([16, 32, 64]))

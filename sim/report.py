@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from golden import formats
 from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.files import write_text
@@ -41,13 +42,22 @@ def mask_fields(mask: Mask) -> dict[str, bool | int | None]:
     return {"causal": mask.kind != MaskKind.NONE, "window": mask.window or None}
 
 
+def _bits(tau: int) -> float | None:
+    """Return a threshold in bits, None if it drops nothing."""
+    return None if tau == formats.TAU_KEEP_ALL else tau / (1 << formats.FRACTION_BITS)
+
+
 def point(tau: float | None, run: LayerRun) -> dict[str, Any]:
-    """Return the figures of a simulated layer, ready for JSON."""
+    """Return the figures of a simulated layer, ready for JSON; `tau` is what was asked for, in bits.
+
+    ``taus_used`` are the smallest and the largest that the jobs' records report.
+    """
     measurement = run.measurement
     uses = {use.name.lower(): cycles for use, cycles in measurement.uses.items()}
     attended = run.golden.attended
     return {
         "tau": tau,
+        "taus_used": [_bits(least_or_most(measurement.taus)) for least_or_most in (min, max)],
         "snr_db": run.snr_db,
         "max_error": run.max_error,
         "survivors": float(attended.survivors.sum() / attended.streamed.sum()),
@@ -68,11 +78,13 @@ def print_run(title: str, config: CoreConfig, figures: dict[str, Any]) -> None:
     """Print the figures of one simulated layer."""
     uses = ", ".join(f"{name} {cycles}" for name, cycles in figures["uses"].items() if cycles)
     moved = ", ".join(f"{name} {count}" for name, count in figures["bytes"].items() if count)
+    taus = dict.fromkeys("all" if tau is None else f"{tau:g}" for tau in figures["taus_used"])
     print(f"{title}: equal to golden, bit for bit")
     for name, text in (
         ("core", f"{config.rows} x {config.lanes}"),
         ("jobs", f"{figures['jobs']}"),
         ("accuracy", f"SNR {figures['snr_db']:.1f} dB, largest error {figures['max_error']:.3g}, against float64"),
+        ("tau", f"{' to '.join(taus)}, as the records say"),
         ("saturated", f"{figures['saturated']} scores"),
         ("survivors", f"{figures['survivors']:.1%} of the keys streamed"),
         ("cycles", f"{figures['cycles']}, first input beat to last output beat"),

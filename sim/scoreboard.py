@@ -79,10 +79,12 @@ def _check_record(expectation: Expectation, word: int, config: CoreConfig) -> li
     job, result = expectation.job, expectation.result
     expected: dict[str, object] = {"tag": job.tag, "status": int(expectation.status)}
     if result is None:
-        expected |= {"keys": 0, "survivors": 0, "packs": 0, "saturated": 0, "dropped": [0] * config.rows, "empty": 0}
+        names = ("tau", "keys", "survivors", "packs", "saturated", "empty")
+        expected |= dict.fromkeys(names, 0) | {"dropped": [0] * config.rows}
     else:
         spare = [0] * (config.rows - job.rows)
         expected |= {
+            "tau": job.threshold.tau,
             "keys": len(result.survivors),
             "survivors": int(result.survivors.sum()),
             "packs": result.packs,

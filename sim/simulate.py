@@ -89,6 +89,8 @@ class Measurement:
         `macs` as a share of what the array could do in `cycles`.
     bytes : dict of str to int
         Bytes moved on each port.
+    taus : list of int
+        Threshold that each job was held to, as its record says, in units of a logit.
     """
 
     cycles: int
@@ -96,6 +98,7 @@ class Measurement:
     macs: int
     utilisation: float
     bytes: dict[str, int]
+    taus: list[int]
 
     @classmethod
     def of(
@@ -108,13 +111,15 @@ class Measurement:
             job.rows * (job.keys * job.head_dim + int(result.survivors.sum()) * job.value_dim)
             for job, result in zip(jobs, results, strict=True)
         )
-        records = np.array([stats_record(word, config)["cycles"] for word in recording.records])
+        records = [stats_record(word, config) for word in recording.records]
+        uses = np.sum([record["cycles"] for record in records], axis=0)
         return cls(
             cycles=cycles,
-            uses=dict(zip(ArrayUse, records.sum(axis=0).tolist(), strict=True)),
+            uses=dict(zip(ArrayUse, uses.tolist(), strict=True)),
             macs=macs,
             utilisation=macs / (cycles * config.rows * config.lanes),
             bytes={name: recording.traffic[name].transfers * config.beat_bytes(name) for name in DATA_PORTS},
+            taus=[record["tau"] for record in records],
         )
 
 

@@ -6,12 +6,13 @@ from collections import defaultdict
 
 import numpy as np
 
+from golden import formats
 from golden.block import run_job
 from golden.config import PRESETS, CoreConfig
 from golden.memory import Memory
 from sim.core_testbench import Batch
 from sim.faults import Fault, faults_of, faulty_job
-from sim.random_jobs import random_job
+from sim.random_jobs import left_tau, random_job
 from sim.scoreboard import Expectation
 from sim.simulate import simulate
 from sim.stimulus import stimulus
@@ -28,6 +29,7 @@ CONFIGS: dict[str, CoreConfig] = {
         rows_per_scaler=1,
         key_timeout=4000,
         shared_values=1,
+        rows_per_budget=2,
     ),
     "few rows": CoreConfig(
         rows=3,
@@ -39,6 +41,8 @@ CONFIGS: dict[str, CoreConfig] = {
         rows_per_scaler=1,
         tag_bits=3,
         key_timeout=3000,
+        rows_per_budget=0,
+        target_control=0,
     ),
     "unequal": CoreConfig(
         rows=6,
@@ -51,6 +55,7 @@ CONFIGS: dict[str, CoreConfig] = {
         score_slots=64,
         key_timeout=0,
         shared_values=1,
+        rows_per_budget=5,
     ),
     "long rows": CoreConfig(
         rows=2,
@@ -58,6 +63,7 @@ CONFIGS: dict[str, CoreConfig] = {
         max_value_dim=32,
         output_lanes=16,
         score_slots=128,
+        target_control=0,
     ),
     "small": PRESETS["small"],
     "default": PRESETS["default"],
@@ -73,11 +79,11 @@ MAX_BEATS = 1500
 """Beats of keys of a job that is not stalled; the more stalls, the shorter the jobs."""
 
 
-def _random_fault_or_job(rng: np.random.Generator, config: CoreConfig, stall: float) -> Fault:
+def _random_fault_or_job(rng: np.random.Generator, config: CoreConfig, stall: float, tau: int) -> Fault:
     if rng.random() < FAULT_SHARE:
         kinds = [kind for kind in faults_of(config) if kind != "key_timeout" or config.key_timeout <= TIMEOUT_MAX]
-        return faulty_job(rng, config, str(rng.choice(kinds)))
-    job = random_job(rng, config, int(rng.choice([20, 100, 400])), int(MAX_BEATS * (1 - stall)))
+        return faulty_job(rng, config, str(rng.choice(kinds)), tau=tau)
+    job = random_job(rng, config, int(rng.choice([20, 100, 400])), int(MAX_BEATS * (1 - stall)), tau)
     return stimulus(job, config), Expectation("job", job, run_job(job, config.lanes))
 
 
@@ -104,8 +110,11 @@ def random_run(seed: int, only: str | None = None) -> tuple[str, Batch]:
     config = CONFIGS[name]
     stall = float(rng.choice(STALLS))
     stimuli, expectations = [], []
+    tau = formats.TAU_KEEP_ALL
     for n in range(int(rng.integers(1, 9))):
-        words, expectation = _random_fault_or_job(rng, config, stall)
+        words, expectation = _random_fault_or_job(rng, config, stall, tau)
+        if expectation.result is not None:
+            tau = left_tau(expectation.job, expectation.result)
         stimuli.append(words)
         expectations.append(
             Expectation(f"job {n} ({expectation.label})", expectation.job, expectation.result, expectation.status)

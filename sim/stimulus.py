@@ -9,7 +9,6 @@ from amaranth.lib import data
 
 from golden import formats
 from golden.config import CoreConfig
-from golden.errors import InputError
 from golden.job import Job
 from golden.state import PartialState
 from rtl import interfaces
@@ -108,11 +107,9 @@ def stimulus(job: Job, config: CoreConfig) -> Stimulus:
     Raises
     ------
     InputError
-        If `config` can't hold the job, or its threshold has an error bound, which the core does not have.
+        If `config` can't hold the job.
     """
     job.check(config)
-    if job.threshold.epsilon_shift:
-        raise InputError("the core has no error bound: epsilon_shift must be 0")
     query_layout, key_layout = interfaces.query_layout(config), interfaces.key_layout(config)
     query = [
         _pack(query_layout, data=beat, position=int(position))
@@ -136,7 +133,11 @@ def stimulus(job: Job, config: CoreConfig) -> Stimulus:
         "keys": job.keys,
         "multiplier": job.scale.multiplier,
         "shift": job.scale.shift,
-        "tau": job.threshold.tau,
+        # A job that goes on from another's tau has no use for its own; this one would drop nothing.
+        "tau": formats.TAU_KEEP_ALL if job.continue_tau else job.threshold.tau,
+        "epsilon_shift": job.threshold.epsilon_shift,
+        "target": job.threshold.target,
+        "continue_tau": int(job.continue_tau),
         "mask": int(job.mask.kind),
         "window": job.mask.window,
         "from_state": int(job.state is not None),
@@ -159,7 +160,7 @@ def stats_record(word: int, config: CoreConfig) -> dict[str, int | list[int]]:
     """Return the fields of a payload of the stats port; counts by name, arrays as lists."""
     constant = interfaces.stats_layout(config).from_bits(word)
     counts = constant.counts
-    record: dict[str, int | list[int]] = {name: int(constant[name]) for name in ("tag", "status", "empty")}
+    record: dict[str, int | list[int]] = {name: int(constant[name]) for name in ("tag", "status", "tau", "empty")}
     record |= {name: int(counts[name]) for name in ("keys", "survivors", "packs", "saturated")}
     record["dropped"] = [int(counts.dropped[i]) for i in range(config.rows)]
     record["cycles"] = [int(constant.cycles[use]) for use in interfaces.ArrayUse]

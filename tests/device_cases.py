@@ -29,7 +29,9 @@ def random_descriptor(rng: np.random.Generator, config: DeviceConfig, rows_max: 
     queries = int(rng.integers(1, rows_max // group + 1))
     first_key = int(rng.integers(0, capability.max_keys - 1))
     mask = MaskKind(int(rng.integers(3)))
-    absent = [Flag.SHARED, Flag.CONTINUE_TAU] + ([] if config.page_entries else [Flag.PAGED])
+    absent = [Flag.SHARED] + ([] if config.page_entries else [Flag.PAGED])
+    target = int(rng.integers(1, 1 << formats.TARGET_BITS)) if capability.target_control and rng.random() < 0.5 else 0
+    absent += [] if target else [Flag.CONTINUE_TAU]
     descriptor = Descriptor(
         flags=int(rng.integers(FLAGS + 1)) & ~sum(absent),
         tag=int(rng.integers(1 << 32)),
@@ -46,6 +48,8 @@ def random_descriptor(rng: np.random.Generator, config: DeviceConfig, rows_max: 
         block_shift=int(rng.integers(0, capability.position_bits + 1)),
         page_shift=int(rng.integers(4, capability.position_bits + 1)),
         page_count=int(rng.integers(1, 1000)),
+        target=target,
+        epsilon_shift=int(rng.integers(formats.EPSILON_SHIFT_MAX + 1)) if capability.error_bound else 0,
         tau=int(rng.integers(formats.TAU_MIN, formats.TAU_KEEP_ALL + 1)),
         **addresses,
     )

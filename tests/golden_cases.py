@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -98,3 +100,41 @@ def exact_weights(job: Job) -> np.ndarray:
     logits = exact_logits(job)
     peak = logits.max(axis=1, keepdims=True)
     return np.exp2(logits - np.where(np.isfinite(peak), peak, 0))
+
+
+def lost_share(job: Job, survivors: np.ndarray) -> np.ndarray:
+    """Return the share of each row's exact softmax that `survivors` leave out; 0 in rows that see no key."""
+    weights = exact_weights(job)
+    total = weights.sum(axis=1)
+    return weights[:, ~survivors].sum(axis=1) / np.where(total == 0, 1, total)
+
+
+ADVERSARIAL = {
+    # Just far enough below the first key that all of them may be dropped.
+    "flat": [1000] + [900] * 5000,
+    "flat, late maximum": [900] * 1500 + [1000] + [899] * 1500,
+    # Thousands of keys whose weight is next to nothing.
+    "far": [0] + [-700] * 3000,
+    # Every key is the largest so far: what was kept before is worth nothing.
+    "rising": [10 * n for n in range(500)],
+    "falling": [*range(1000, 0, -1)],
+    "two levels, late maximum": [1000, 930] * 400 + [3000, 2930] * 400,
+}
+"""Logits of rows that try to lose more than an error bound allows, in units of ``2**-FRACTION_BITS``."""
+
+
+def job_of_logits(logits: Sequence[Sequence[int]], **threshold: int) -> Job:
+    """Return a job whose rows have these logits, in units of ``2**-FRACTION_BITS``, from -16256 to 16129."""
+    parts = np.divmod(np.array(logits), 128)
+    rows, keys = parts[0].shape
+    # Three elements of every key are one row's, and the other rows' queries are zero there.
+    digits = np.stack([parts[0], parts[0], parts[1]], axis=2)
+    return Job(
+        query=np.kron(np.eye(rows), [[127, 1, 1]]).astype(np.int8),
+        positions=np.zeros(rows, dtype=np.int64),
+        key=digits.transpose(1, 0, 2).reshape(keys, 3 * rows).astype(np.int8),
+        indices=np.arange(keys, dtype=np.int64),
+        value=np.ones((keys, 1), dtype=np.int8),
+        scale=ScoreScale(1, 0),
+        threshold=Threshold(**threshold),
+    )

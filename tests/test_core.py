@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from golden_cases import ADVERSARIAL, job_of_logits, lost_share
 
 from golden import formats
 from golden.block import run_job
@@ -16,8 +17,8 @@ from golden.state import PartialState, merge
 from golden.threshold import Threshold
 from rtl.interfaces import ArrayUse
 from sim.core_testbench import Batch
-from sim.faults import faults_of, faulty_job
-from sim.random_jobs import random_job
+from sim.faults import FAULTS, faults_of, faulty_job
+from sim.random_jobs import left_tau, random_job
 from sim.runner import SimulationError
 from sim.scoreboard import Expectation
 from sim.simulate import Measurement, batch_of, simulate
@@ -56,19 +57,23 @@ def test_a_seed_gives_the_same_run_again():
     assert first.stimuli != random_run(8)[1].stimuli
 
 
-@pytest.mark.parametrize("kind", faults_of(IMPATIENT))
+@pytest.mark.parametrize("kind", FAULTS)
 def test_a_fault_is_answered_and_the_next_job_is_right(kind):
     rng = np.random.default_rng(3)
+    cores = (IMPATIENT, CONFIGS["few rows"], CONFIGS["one row"])
+    config = next(core for core in cores if kind in faults_of(core))
     stimuli, expectations = [], []
+    tau = formats.TAU_KEEP_ALL
     for _ in range(6):
-        good = random_job(rng, IMPATIENT, 30)
-        for words, expectation in (
-            faulty_job(rng, IMPATIENT, kind),
-            (stimulus(good, IMPATIENT), Expectation("good job", good, run_job(good, TINY.lanes))),
-        ):
-            stimuli.append(words)
-            expectations.append(expectation)
-    simulate(IMPATIENT, [Batch(f"{kind}, stall {stall}", stimuli, expectations, stall=stall) for stall in (0.0, 0.4)])
+        words, expectation = faulty_job(rng, config, kind, 60, tau)
+        # A job that was rejected leaves no tau; one that was cut leaves that of the keys that came.
+        tau = tau if expectation.result is None else left_tau(expectation.job, expectation.result)
+        good = random_job(rng, config, 30, tau=tau)
+        result = run_job(good, config.lanes)
+        tau = left_tau(good, result)
+        stimuli += [words, stimulus(good, config)]
+        expectations += [expectation, Expectation("good job", good, result)]
+    simulate(config, [Batch(f"{kind}, stall {stall}", stimuli, expectations, stall=stall) for stall in (0.0, 0.4)])
 
 
 def sharing(job: Job, value_dim: int | None = None) -> Job:
@@ -129,6 +134,29 @@ def test_shared_values_halve_the_traffic_of_decode_and_cost_no_cycle(capsys, cor
         assert shared.cycles == fetched.cycles
         assert shared.uses == fetched.uses
     assert sum(table[1, "shared"].bytes.values()) <= 0.5 * sum(table[1, "fetched"].bytes.values())
+
+
+def test_no_row_loses_more_than_its_bound(figure):
+    """Thousands of keys in rows that attack alone, and in some that do so together, by the values asked for."""
+    logits = {name: [row] for name, row in ADVERSARIAL.items()}
+    logits["maxima in turn"] = [[900] * n + [1000] + [890 - n] * (1499 - n) for n in (0, 3, 30, 300)]
+    shifts = (1, 3, 7, 1, 5, 2, 2)
+    jobs = [
+        job_of_logits(rows, tau=formats.TAU_MIN, epsilon_shift=shift)
+        for rows, shift in zip(logits.values(), shifts, strict=True)
+    ]
+    (recording,) = simulate(TINY, [batch_of(TINY, jobs, "adversarial")])
+    for name, job, requests in zip(logits, jobs, recording.requests, strict=True):
+        kept, bound = np.isin(job.indices, requests), job.threshold.largest_loss
+        lost = lost_share(job, kept)
+        assert np.all(lost <= bound), name
+        figure(
+            f"error bound {bound:.4f}, {name}: {kept.mean():.1%} of {len(kept)} keys kept, "
+            f"the worst row loses {lost.max():.4f}"
+        )
+        # The bound is used, not just kept, where there is anything to drop.
+        assert kept.all() == (name == "rising")
+        assert lost.max() > 0.85 * bound or name == "rising"
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (4, 1, 64, 64), (4, 300, 1, 1), (2, 9, 5, 3), (3, 64, 64, 1)])

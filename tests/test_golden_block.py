@@ -40,8 +40,9 @@ def restate(job: Job, lanes: int) -> dict[str, object]:
         for i in rows
     ]
     kept, tau = [], job.threshold.tau
-    # Masses are relative to the maximum at the time, so that they shrink as it grows.
-    kept_mass, dropped_mass, reference = [0 for _ in rows], [0 for _ in rows], list(maximum)
+    # In units of 2^-(16 + e) of the maximum at the time, so that a budget shrinks as that grows.
+    finest = 2 ** (16 + job.threshold.epsilon_shift)
+    budget, reference = [0 for _ in rows], list(maximum)
     for j in keys:
         seen = [i for i in rows if allowed[i][j]]
         keep = any(tau == formats.TAU_KEEP_ALL or logits[i][j] >= ceilings[i][j] * ONE - tau for i in seen)
@@ -49,18 +50,14 @@ def restate(job: Job, lanes: int) -> dict[str, object]:
         for i in seen:
             shrink = Fraction(1, 2 ** (ceilings[i][j] - reference[i]))
             reference[i] = ceilings[i][j]
-            kept_mass[i], dropped_mass[i] = floor(kept_mass[i] * shrink), ceil(dropped_mass[i] * shrink)
+            budget[i] = floor(budget[i] * shrink)
             whole, fraction = divmod(ceilings[i][j] * ONE - logits[i][j], ONE)
-            finest = 2 ** (16 + job.threshold.epsilon_shift)
             above[i] = ceil(Fraction(2 * ONE - fraction, 2 * ONE * 2**whole) * finest)
             below[i] = floor(Fraction(2 * ONE - 6 - fraction, 2 * ONE * 2**whole) * 2**16)
-            # In units of 2^-16 of the maximum, dropped_mass is 2^epsilon_shift times as fine.
-            keep |= job.threshold.epsilon_shift > 0 and dropped_mass[i] + above[i] > kept_mass[i]
+            keep |= job.threshold.epsilon_shift > 0 and above[i] > budget[i]
         for i in seen:
-            if keep:
-                kept_mass[i] += below[i]
-            else:
-                dropped_mass[i] += above[i]
+            # A kept weight counts 2^-e times.
+            budget[i] += below[i] if keep else -above[i]
         if keep:
             kept.append(j)
     packs = [kept[n : n + lanes] for n in range(0, len(kept), lanes)]

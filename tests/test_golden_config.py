@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from golden import formats
+from golden.block import mass_below
 from golden.config import PRESETS, CoreConfig, preset
 from golden.errors import InputError
 from golden.job import Job, ScoreScale
 from golden.masks import Mask, MaskKind
 from golden.state import PartialState
+from golden.threshold import Threshold
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,9 @@ from golden.state import PartialState
         ({"score_slots": 16}, "score_slots must be a power of two from 32 to 1024, not 16"),
         ({"score_slots": 2048}, "score_slots must be a power of two from 32 to 1024, not 2048"),
         ({"tag_bits": 33}, "tag_bits must be from 1 to 32, not 33"),
+        ({"rows_per_budget": 1}, "rows_per_budget must be 0 or from 2 to 16, not 1"),
+        ({"rows_per_budget": 17}, "rows_per_budget must be 0 or from 2 to 16, not 17"),
+        ({"target_control": 2}, "target_control must be 0 or 1, not 2"),
     ],
 )
 def test_values_out_of_range_are_named(change, message):
@@ -68,6 +73,7 @@ def test_derived_widths_hold_the_largest_values():
     assert config.max_head_dim * 128 * 128 < 1 << (config.dot_bits - 1)
     assert config.accumulator_bits <= formats.STATE_WORD_BITS
     assert config.sum_bits <= formats.STATE_SUM_BITS
+    assert config.max_keys * mass_below(0) < 1 << config.budget_bits
 
 
 def test_beats_round_up():
@@ -151,7 +157,17 @@ JOB = Job(
     value=np.ones((3, 2), dtype=np.int8),
     scale=ScoreScale(1, 0),
 )
-NARROW = CoreConfig(rows=2, lanes=4, max_head_dim=4, max_value_dim=4, max_keys=16, output_lanes=1, tag_bits=4)
+NARROW = CoreConfig(
+    rows=2,
+    lanes=4,
+    max_head_dim=4,
+    max_value_dim=4,
+    max_keys=16,
+    output_lanes=1,
+    tag_bits=4,
+    rows_per_budget=0,
+    target_control=0,
+)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +209,9 @@ def test_a_job_that_fits_passes():
         ({"tag": -1}, "can't be negative"),
         ({"indices": np.array([-1, 2, 3])}, "can't be negative"),
         ({"mask": Mask(MaskKind.WINDOW, 17)}, "window is 17; this configuration holds at most 16"),
+        ({"threshold": Threshold(epsilon_shift=1)}, "this configuration has no error bound: rows_per_budget is 0"),
+        ({"threshold": Threshold(target=1)}, "this configuration can't follow a target: target_control is 0"),
+        ({"continue_tau": True}, "no job can go on from another's tau"),
     ],
 )
 def test_a_job_that_a_configuration_cannot_hold_is_refused(change, message):

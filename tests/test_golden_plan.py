@@ -93,6 +93,16 @@ def test_a_block_that_sees_no_key_still_gets_one():
     assert result.output[0, :2].all()
 
 
+@pytest.mark.parametrize("target", [None, 0.5])
+def test_with_a_target_each_block_of_a_head_but_its_first_goes_on_from_the_one_before(target):
+    rng = np.random.default_rng(0)
+    attention = quantise(*(rng.normal(size=shape) for shape in ((4, 6, 4), (2, 6, 4), (2, 6, 4))))
+    plan = plan_jobs(attention, TINY, threshold=Threshold.of(tau=6, target=target))
+    assert [planned.job.continue_tau for planned in plan] == [
+        target is not None and block > 0 for block in range(3)
+    ] * 2
+
+
 def test_tags_count_up_and_wrap():
     config = TINY.override(tag_bits=2)
     plan = plan_jobs(ones(queries=20), config, first_tag=3)

@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from golden_cases import LANES, TAUS, exact_logits, exact_weights, jobs
+from golden_cases import ADVERSARIAL, LANES, TAUS, exact_logits, job_of_logits, jobs, lost_share
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from golden import formats
 from golden.block import run_job
 from golden.errors import InputError
-from golden.job import Job, ScoreScale
 from golden.threshold import Threshold
 
 
@@ -107,13 +106,6 @@ def test_epsilon_is_rounded_down_by_no_more_than_it_has_to_be(epsilon):
     assert threshold.epsilon_shift == 1 or Threshold(epsilon_shift=threshold.epsilon_shift - 1).largest_loss > epsilon
 
 
-def lost_share(job, survivors):
-    """Return the share of each row's exact softmax that `survivors` leave out; 0 in rows that see no key."""
-    weights = exact_weights(job)
-    total = weights.sum(axis=1)
-    return weights[:, ~survivors].sum(axis=1) / np.where(total == 0, 1, total)
-
-
 @settings(max_examples=300)
 @given(jobs(taus=st.just(formats.TAU_MIN), with_state=False), LANES, st.sampled_from([1, 2, 3, 5, 8, 15]))
 def test_no_row_loses_more_than_epsilon(job, lanes, epsilon_shift):
@@ -122,35 +114,10 @@ def test_no_row_loses_more_than_epsilon(job, lanes, epsilon_shift):
     assert np.all(lost_share(job, result.survivors) <= threshold.largest_loss)
 
 
-def rows_of_logits(logits, **threshold):
-    """Return a job of one row with these logits, in units of ``2**-FRACTION_BITS``, from -16256 to 16129."""
-    high, low = np.divmod(np.asarray(logits), 128)
-    return Job(
-        query=np.array([[127, 1, 1]], dtype=np.int8),
-        positions=np.zeros(1, dtype=np.int64),
-        key=np.stack([high, high, low], axis=1).astype(np.int8),
-        indices=np.arange(len(high), dtype=np.int64),
-        value=np.ones((len(high), 1), dtype=np.int8),
-        scale=ScoreScale(1, 0),
-        threshold=Threshold(**threshold),
-    )
-
-
 @pytest.mark.parametrize("epsilon_shift", [1, 3, 7, 12])
-@pytest.mark.parametrize(
-    "logits",
-    [
-        [1000] + [900] * 5000,  # Flat, just far enough below the first key that all of them may be dropped.
-        [900] * 3000 + [1000] + [899] * 3000,
-        [0] + [-700] * 8000,  # Thousands of keys whose weight is next to nothing.
-        [10 * n for n in range(1000)],  # Every key is the largest so far: what was kept before is worth nothing.
-        [*range(2000, 0, -1)],
-        [1000, 930] * 500 + [3000, 2930] * 500,  # A late maximum.
-    ],
-    ids=["flat", "flat, late maximum", "far", "rising", "falling", "two levels"],
-)
+@pytest.mark.parametrize("logits", ADVERSARIAL.values(), ids=ADVERSARIAL)
 def test_adversarial_rows_lose_at_most_epsilon(logits, epsilon_shift):
-    job = rows_of_logits(logits, tau=formats.TAU_MIN, epsilon_shift=epsilon_shift)
+    job = job_of_logits([logits], tau=formats.TAU_MIN, epsilon_shift=epsilon_shift)
     survivors = run_job(job, 16).survivors
     lost = lost_share(job, survivors)[0]
     assert lost <= job.threshold.largest_loss

@@ -43,15 +43,18 @@ def record(rule: Threshold | None = None, **notes) -> JobRecord:
     return log.record(**notes)
 
 
-def test_a_record_holds_every_job_and_what_became_of_its_keys(tmp_path):
-    made = record(threshold="tau 2", loss=1.25)
+@pytest.mark.parametrize(
+    "rule", [Threshold.of(tau=2), Threshold.of(epsilon=0.3), Threshold.of(epsilon=0.3, target=0.4)]
+)
+def test_a_record_holds_every_job_and_what_became_of_its_keys(rule, tmp_path):
+    made = record(rule, threshold="tau 2", loss=1.25)
     made.save(tmp_path / "new" / "x.npz")
     read = JobRecord.load(tmp_path / "new" / "x.npz")
     assert (read.config, read.notes) == (CORE, {"threshold": "tau 2", "loss": 1.25})
     assert read.head.tolist() == [0] * 5 + [1] * 5 + [2] * 2 + [3] * 2
     assert read.first.tolist() == [0] * 14
     jobs, survivors = [], []
-    for layer in layers(Threshold.of(tau=2)):
+    for layer in layers(rule):
         ran = run_layer(layer.attention, CORE, layer.mask, layer.threshold)
         jobs += [planned.job for planned in ran.plan]
         survivors += [result.survivors for result in ran.results]

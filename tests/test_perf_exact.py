@@ -23,7 +23,7 @@ from perf_model.cycles import JobShape, stream_cycles
 from perf_model.exact import CoreCycles, JobList, core_cycles, spread_survivors
 from perf_model.traffic import port_bytes
 from rtl.interfaces import ArrayUse
-from sim.random_jobs import random_job
+from sim.random_jobs import random_job, random_jobs
 from sim.simulate import Measurement, batch_of, simulate
 from sim.soak import CONFIGS
 from sim.stimulus import stats_record
@@ -109,7 +109,7 @@ def regular_lists(rng: np.random.Generator, config: CoreConfig) -> list[list[Job
 def random_lists(rng: np.random.Generator, config: CoreConfig, count: int, max_beats: int) -> list[list[Job]]:
     """Return lists of one job, and of up to 6."""
     return [
-        [random_job(rng, config, int(rng.choice([5, 60, 300])), max_beats) for _ in range(rng.choice([1, 1, 2, 3, 6]))]
+        random_jobs(rng, config, int(rng.choice([1, 1, 2, 3, 6])), int(rng.choice([5, 60, 300])), max_beats)
         for _ in range(count)
     ]
 
@@ -179,7 +179,8 @@ def test_cases_reach_every_use_of_the_array_and_every_kind_of_memory():
     assert sum(case.uses.sum(axis=0)[ArrayUse.WAIT_KEY] for case in free) == 0
     shapes = JobShape.concatenate([case.jobs.shape for case in free])
     rates = shapes.survivors / shapes.keys
-    kinds = (shapes.rows == 1, shapes.from_state == 1, shapes.emit_state == 1, shapes.shared == 1)
+    names = ("from_state", "emit_state", "shared", "bounded", "continues")
+    kinds = [shapes.rows == 1, *(getattr(shapes, name) == 1 for name in names)]
     for things in (rates == 1, rates < 0.3, *kinds):
         assert np.count_nonzero(things) > 20
     assert any(case.memory.bandwidth is None for case in slow)
@@ -234,6 +235,7 @@ def random_core(rng: np.random.Generator) -> CoreConfig:
         output_lanes=lanes,
         score_slots=max(32, 2 * lanes),
         shared_values=1,
+        rows_per_budget=int(rng.choice([0, 2, 4, 16])),
     )
 
 
@@ -246,7 +248,8 @@ def test_shared_values_cost_no_cycle(monkeypatch, capsys):
         head_dim = int(rng.integers(1, core.max_head_dim + 1))
         keys, rate = rng.integers(1, 300, jobs), float(rng.choice([1, 0.9, 0.5, 0.1]))
         value_dim = int(rng.integers(1, min(head_dim, core.lanes) + 1)) if rng.random() < 0.4 else head_dim
-        fetched = JobShape(np.full(jobs, core.rows), keys, head_dim, value_dim, survivors=1)
+        bounded = int(core.rows_per_budget > 0 and rng.random() < 0.5)
+        fetched = JobShape(np.full(jobs, core.rows), keys, head_dim, value_dim, survivors=1, bounded=bounded)
         survivors = rng.random(keys.sum()) < rate
         cases.append((core, fetched, JobList(replace(fetched, shared=1), survivors), survivors))
 

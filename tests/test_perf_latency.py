@@ -11,6 +11,7 @@ from perf_model import latency
 from rtl import (
     divider,
     dot_array,
+    error_bound,
     exponential,
     interfaces,
     output_writer,
@@ -21,13 +22,18 @@ from rtl import (
 )
 from rtl.score_scaler import scaler_latency
 
-CORES = [*PRESETS.values(), CoreConfig(lanes=64, score_slots=128), CoreConfig(rows=3, rows_per_scaler=3)]
+CORES = [
+    *PRESETS.values(),
+    CoreConfig(lanes=64, score_slots=128),
+    CoreConfig(rows=3, rows_per_scaler=3, rows_per_budget=0),
+]
 
 
 @pytest.mark.parametrize("core", CORES)
 def test_latencies_that_depend_on_the_core(core: CoreConfig):
     assert latency.tree_stages(core) == dot_array.tree_stages(core.lanes)
     assert latency.scaler_latency(core) == scaler_latency(core)
+    assert latency.bound_latency(core) == error_bound.bound_latency(core)
     assert latency.array_latency(core) == 3 + dot_array.tree_stages(core.lanes)
 
 
@@ -36,6 +42,7 @@ def test_latencies_that_depend_on_the_core(core: CoreConfig):
     [
         (latency.MASK_LATENCY, position_mask.MASK_LATENCY),
         (latency.THRESHOLD_LATENCY, threshold.THRESHOLD_LATENCY),
+        (latency.TAU_SPACING, scheduler.TAU_SPACING),
         (latency.EXPONENTIAL_STAGES, exponential.EXPONENTIAL_STAGES),
         (latency.READ_LATENCY, output_writer.READ_LATENCY),
         (latency.DIVIDER_LATENCY, divider.DIVIDER_LATENCY),
@@ -53,8 +60,9 @@ def test_arrays_of_cores_have_the_latencies_of_each():
     arrays = latency.CoreArrays(
         **{
             name: np.array([getattr(core, name) for core in CORES])
-            for name in ("rows", "lanes", "output_lanes", "rows_per_scaler")
+            for name in ("rows", "lanes", "output_lanes", "rows_per_scaler", "rows_per_budget")
         }
     )
-    for function in (latency.pack_latency, latency.empty_pack_latency, latency.finish_latency):
+    functions = (latency.pack_latency, latency.empty_pack_latency, latency.finish_latency)
+    for function in (*functions, latency.bound_latency, latency.bound_spacing):
         assert function(arrays).tolist() == [function(core) for core in CORES]

@@ -138,6 +138,23 @@ def test_several_cores_share_whole_jobs_and_can_t_split_them():
         estimate_trace(traced, Hardware(SMALL, cores=3, partition="lean", tile=4))
 
 
+def test_tau_that_moves_from_job_to_job_stays_on_one_core():
+    hardware = Hardware(SMALL, cores=3)
+    traced = trace("x", layer(), hardware, threshold=Threshold.of(target=0.5))
+    with pytest.raises(InputError, match="a target moves tau from block to block on one core; cores must be 1, not 3"):
+        estimate_trace(traced, hardware)
+
+
+def test_a_core_without_what_a_threshold_needs_is_refused():
+    bare = Hardware(replace(SMALL, rows_per_budget=0, target_control=0))
+    for threshold, missing in (
+        (Threshold.of(epsilon=0.1), "rows_per_budget"),
+        (Threshold.of(target=0.5), "target_control"),
+    ):
+        with pytest.raises(InputError, match=f"{missing} is 0"):
+            trace("x", layer(), bare, threshold=threshold)
+
+
 def test_a_capture_as_a_workload():
     tensors = load_attention(CAPTURE)
     workload = workload_of("minilm", tensors.quantise(), tensors.mask)

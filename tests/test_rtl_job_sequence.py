@@ -17,11 +17,9 @@ from golden.device.config import DEVICE_PRESETS
 from golden.device.descriptor import Descriptor, Flag
 from golden.key_sequence import SequenceStatus
 from rtl.axi.job_sequence import JobSequence
-from rtl.interfaces import job_layout
 
 CONFIG = DEVICE_PRESETS["tiny"]
 CORE = CONFIG.core
-JOB_FIELDS = [name for name, _ in job_layout(CORE)]
 
 
 def layers(seed: int, count: int) -> list[tuple[Descriptor, dict[str, Any]]]:
@@ -95,7 +93,7 @@ def expected_words(d: Descriptor, layer: dict[str, Any], scales: list[int], coun
             "tau": d.tau,
             "epsilon_shift": d.epsilon_shift,
             "target": d.target,
-            "continue_tau": int(d.target and not block["first"]),
+            "continue_tau": int(d.target > 0 and (bool(d.flags & Flag.CONTINUE_TAU) or not block["first"])),
             "mask": d.mask,
             "window": d.window,
             "from_state": int(starts),
@@ -103,7 +101,7 @@ def expected_words(d: Descriptor, layer: dict[str, Any], scales: list[int], coun
             "shared": 0,
             "tag": 0,
         }
-        words["job"].append({name: fields[name] for name in JOB_FIELDS})
+        words["job"].append(fields)
         for port, name in (("keys", "key"), ("values", "value")):
             words[port].append(
                 {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +13,9 @@ from rtl_bench import Bench, Ports, context, simulate
 from stream_rules import Source, Stall, at_random, flowing, until
 
 from golden.config import CoreConfig
+from rtl.error_bound import bound_latency
 from rtl.interfaces import ArrayUse, Status
-from rtl.scheduler import ENDS_PENDING_MAX, Scheduler
+from rtl.scheduler import ENDS_PENDING_MAX, TAU_SPACING, Scheduler
 
 CONFIG = CoreConfig(rows=4, lanes=4, max_head_dim=16, max_value_dim=16, max_keys=64, rows_per_scaler=1)
 KEY_FIELDS = ("key_ctx", "key_word", "key_first", "key_last")
@@ -128,6 +130,74 @@ def test_columns_end_as_far_apart_as_a_shared_multiplier_needs(share: int, beats
     assert {after - before for before, after in pairwise(ends)} == {max(share, beats)}
     between = uses(log[1 : ends[-1] + 1])
     assert set(between) == ({ArrayUse.QK, ArrayUse.WAIT_SCORE} if share > beats else {ArrayUse.QK})
+
+
+@pytest.mark.parametrize(("share", "beats"), [(2, 1), (5, 1), (5, 3), (3, 4)])
+def test_keys_of_a_job_with_an_error_bound_are_as_far_apart_as_budgets_need(share: int, beats: int):
+    """So is the first key of the job behind it; a job without a bound is not held back."""
+    config = replace(CONFIG, rows_per_budget=share)
+    contexts = [context(config, 4 * beats, 1, 4, 4, epsilon_shift=3), context(config, 4 * beats, 1, 4, 4)]
+    log = run(contexts, key_words(4, beats) * 2, 60, returning, config=config)
+    ends = [cycle for cycle, entry in enumerate(log) if entry["key_last"]]
+    distances = [after - before for before, after in pairwise(ends)]
+    assert distances == [max(share, beats)] * 4 + [beats] * 3
+    between = uses(log[1 : ends[4] + 1])
+    assert set(between) == ({ArrayUse.QK, ArrayUse.WAIT_SCORE} if share > beats else {ArrayUse.QK})
+
+
+@pytest.mark.parametrize("last_beat", [0, 1, 3, 4, 6])
+@pytest.mark.parametrize("rejected", [False, True])
+def test_a_column_without_a_key_keeps_that_distance_too(last_beat: int, rejected: bool):
+    """The job behind one with an error bound is cut or rejected: nothing is taken in between, nor counted twice."""
+    share, beats = 5, 3
+    config = replace(CONFIG, rows_per_budget=share)
+    bad = context(config, 4 * beats, 1, 4, 5, status=int(Status.KEYS if rejected else Status.OK))
+    contexts = [context(config, 4, 1, 4, 1, epsilon_shift=1), bad]
+    words = key_words(1, 1) + key_words(5, beats, last_beat=last_beat)[: last_beat + 1] + key_words(1, 1, first=9)
+
+    def inputs(cycle: int, log: list[dict[str, Any]]) -> Ports:
+        return dict(returning(cycle, log)) | {"loaded": {0: 3, 4: 1}.get(cycle, 0)}
+
+    log = run(contexts, words, 40, inputs, config=config)
+    ends = [cycle for cycle, entry in enumerate(log) if entry["key_last"]]
+    seen = columns(log)
+    # A whole key waits at its last beat, a column without one in its place.
+    whole = 0 if rejected else (last_beat + 1) // beats
+    assert len(seen) == 1 + whole + (rejected or (last_beat + 1) % beats > 0) + 1
+    assert ends[0] == 1
+    assert ends[1] == max(1 + share, 2 + (last_beat if rejected or not whole else beats - 1))
+    assert [ctx for ctx, *_ in seen] == [0, *[1] * (len(seen) - 2), 0]
+    assert [void for *_, void in seen[1:-1]] == [0] * whole + [1] * (len(seen) - 2 - whole)
+    assert [last for *_, last, _ in seen] == [1, *[0] * (len(seen) - 3), 1, 1]
+    assert [first for _, _, first, *_ in seen] == [1, 1, *[0] * (len(seen) - 3), 1]
+    assert sum(entry["key_early"] for entry in log) == (0 if rejected else 2)
+    assert not any(entry["key_late"] or entry["key_timeout"] for entry in log)
+    assert seen[-1][1] == 9
+    waiting = uses(log)[ends[0] + 1 : ends[1]]
+    assert ArrayUse.WAIT_QUERY not in waiting
+
+
+@pytest.mark.parametrize("bound", [0, 7])
+@pytest.mark.parametrize("beats", [1, 4, 12])
+def test_a_job_that_goes_on_from_a_tau_waits_for_it_with_its_first_key(beats: int, bound: int):
+    """Its other keys follow each other, and so do jobs that have their own tau."""
+    config = replace(CONFIG, max_head_dim=48, rows_per_budget=4)
+    shape = (4 * beats, 1, 4, 3)
+    contexts = [context(config, *shape, epsilon_shift=bound), context(config, *shape, continue_tau=1)]
+    spaced = max(beats, 4 if bound else 1)
+
+    def inputs(cycle: int, log: list[dict[str, Any]]) -> Ports:
+        return dict(returning(cycle, log)) | {"loaded": {0: 3, 3 + 3 * spaced: 1}.get(cycle, 0)}
+
+    log = run(contexts, key_words(3, beats) * 3, 140, inputs, config=config)
+    ends = [cycle for cycle, entry in enumerate(log) if entry["key_last"]]
+    distances = [after - before for before, after in pairwise(ends)]
+    waited = max(beats, TAU_SPACING + (bound_latency(config) if bound else 0))
+    assert distances == [spaced] * 2 + [waited] + [beats] * 3 + [spaced] * 2
+    begun = [cycle for cycle, entry in enumerate(log) if entry["key_beat"] and entry["key_first"]]
+    # Only the last beat of a key waits.
+    assert begun[3] == (ends[2] + 1 if beats > 1 else ends[3])
+    assert set(uses(log)[ends[2] + 1 : ends[3]]) <= {ArrayUse.QK, ArrayUse.WAIT_SCORE}
 
 
 def test_a_key_needs_a_slot_and_a_row_begun_is_finished():

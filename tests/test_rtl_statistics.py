@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from stream_rules import Sink, Stall, at_random, flowing, until
 from golden.config import CoreConfig
 from rtl.interfaces import ArrayUse, Status
 from rtl.statistics import Statistics
+from rtl.target_control import TAU_LATENCY
 
 CONFIG = CoreConfig(rows=3, lanes=4, max_head_dim=16, max_value_dim=16, max_keys=256, rows_per_scaler=3)
 RECORD_LATENCY = 2
@@ -29,7 +31,8 @@ def expected_record(pieces: JobPieces) -> dict[str, Any]:
         "saturated": result.saturated,
         "dropped": padded(result.dropped, CONFIG),
     }
-    return {"tag": pieces.job.tag, "status": 0, "counts": counts, "empty": bits(result.empty)}
+    tau = pieces.job.threshold.tau
+    return {"tag": pieces.job.tag, "status": 0, "tau": tau, "counts": counts, "empty": bits(result.empty)}
 
 
 @pytest.mark.parametrize(
@@ -47,8 +50,8 @@ def test_records_of_random_jobs(stall: Stall):
     async def process(bench: Bench) -> None:
         sink = Sink(bench, "stats", stall)
         sinks.append(sink)
-        contexts, totals = [{}, {}], [[], []]
-        job = key = held = 0
+        contexts, totals, taus = [{}, {}], [[], []], [0, 0]
+        job = key = held = ended = 0
         finishing: list[int] = []
         started = -1
         while len(sink.words) < len(jobs):
@@ -59,7 +62,11 @@ def test_records_of_random_jobs(stall: Stall):
                 started, ctx = job, job % 2
                 contexts[ctx] = job_context(jobs[job].job, CONFIG)
                 totals[ctx] = padded(jobs[job].result.state.total, CONFIG)
-                bench.set({"contexts": list(contexts), "totals": list(totals)})
+                # The tau of a job stays until `TAU_LATENCY` cycles after its last key; its record may come much later.
+                taus[ctx] = jobs[job].job.threshold.tau
+                if bench.cycle >= ended + TAU_LATENCY:
+                    taus[1 - ctx] = int(rng.integers(1 << 16))
+                bench.set({"contexts": list(contexts), "totals": list(totals), "taus": list(taus)})
                 inputs["clear"] = 1 << ctx
             elif job == started and rng.random() < 0.8:
                 pieces = jobs[job]
@@ -71,6 +78,7 @@ def test_records_of_random_jobs(stall: Stall):
                 held = 0 if closes else held
                 key += 1
                 if last:
+                    ended = bench.cycle
                     finishing.append(bench.cycle + 1 + int(rng.integers(3)))
                     job, key = job + 1, 0
             elif rng.random() < 0.5:
@@ -113,7 +121,7 @@ def record_after(pulses: list[dict[str, Any]], status: Status = Status.OK) -> di
 
     async def process(bench: Bench) -> None:
         contexts = [context(CONFIG, rows=2, tag=9, status=int(status)), context(CONFIG, tag=5)]
-        bench.set({"contexts": contexts, "totals": [[0, 4095, 0], [1, 1, 1]]})
+        bench.set({"contexts": contexts, "totals": [[0, 4095, 0], [1, 1, 1]], "taus": [300, 400]})
         sink = Sink(bench, "stats")
         for inputs in [{"clear": 1}, *pulses, {}, {"finished": 1}, *[{}] * RECORD_LATENCY]:
             bench.pulse(inputs)
@@ -156,6 +164,7 @@ def test_the_status_of_the_job_before_is_forgotten():
 def test_a_rejected_job_reports_its_reason_and_no_keys():
     record = record_after([{"valid": 1, "verdict": VOID}, {"key_early": 1}], Status.QUERY_LENGTH)
     assert (record["tag"], record["status"], record["empty"]) == (9, Status.QUERY_LENGTH, 0)
+    assert record["tau"] == 0
     assert record["counts"] == {"keys": 0, "survivors": 0, "packs": 0, "saturated": 0, "dropped": [0] * 3}
 
 
@@ -163,6 +172,17 @@ def test_a_void_column_is_no_key():
     keys = [{"valid": 1, "verdict": {"keep": 1, "allowed": 3}}, {"valid": 1, "verdict": VOID, "closing": 1}]
     counts = record_after(keys)["counts"]
     assert (counts["keys"], counts["survivors"], counts["packs"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("control", [0, 1])
+def test_tau_is_that_of_the_first_key(control: int, monkeypatch):
+    """Without target control it can't change, and is not kept a second time."""
+    monkeypatch.setattr("test_rtl_statistics.CONFIG", replace(CONFIG, target_control=control))
+    first = {"valid": 1, "verdict": {"keep": 1, "allowed": 3, "column": {"first": 1}}}
+    later = {"valid": 1, "verdict": {"keep": 1, "allowed": 3}}
+    other = {"valid": 1, "verdict": {"keep": 1, "allowed": 3, "column": {"first": 1, "ctx": 1}}}
+    changed = {"taus": [500, 600]} if control else {}
+    assert record_after([first, later, changed | other, changed | later])["tau"] == 300
 
 
 def test_every_row_saturated_in_every_key():

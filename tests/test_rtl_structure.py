@@ -21,7 +21,17 @@ from rtl.pack_buffer import PackBuffer
 
 TINY = CoreConfig(rows=2, lanes=4, max_head_dim=8, max_value_dim=8, max_keys=64, output_lanes=2, tag_bits=4)
 SHARED = replace(TINY, shared_values=1)
-LEAST = CoreConfig(rows=1, lanes=4, max_head_dim=4, max_value_dim=4, max_keys=16, output_lanes=4, rows_per_scaler=1)
+LEAST = CoreConfig(
+    rows=1,
+    lanes=4,
+    max_head_dim=4,
+    max_value_dim=4,
+    max_keys=16,
+    output_lanes=4,
+    rows_per_scaler=1,
+    rows_per_budget=0,
+    target_control=0,
+)
 
 NO_OUTPUT = {"$memwr_v2", "$meminit_v2", "$meminit", "$scopeinfo"}
 REGISTERS = {"$dff"}

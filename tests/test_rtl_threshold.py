@@ -11,7 +11,8 @@ from rtl_bench import context, idle, job_context, trace
 
 from golden import formats
 from golden.config import CoreConfig
-from rtl.threshold import THRESHOLD_LATENCY, Threshold
+from rtl.error_bound import bound_latency
+from rtl.threshold import TAU_SAMPLE, THRESHOLD_LATENCY, Threshold
 
 CONFIG = CoreConfig(rows=3, lanes=4, max_head_dim=16, max_value_dim=16, max_keys=256, rows_per_scaler=3)
 WATCH = ("verdict_valid", "verdict")
@@ -44,24 +45,34 @@ def check_verdict(verdict: dict[str, Any], pieces: JobPieces, ctx: int, key: int
 
 @pytest.mark.parametrize("gap", [0, 2])
 def test_jobs_back_to_back(gap: int):
-    """Every key of random jobs is judged as golden judges it, `THRESHOLD_LATENCY` cycles later and in no other."""
+    """Every key of random jobs is judged as golden judges it, `THRESHOLD_LATENCY` cycles later and in no other.
+
+    With an error bound it is `bound_latency` cycles more, and the next key comes no sooner than budgets can take it.
+    """
     jobs = random_pieces(5, CONFIG, 60)
+    bounded = [pieces.job.threshold.epsilon_shift > 0 for pieces in jobs]
+    assert 10 < sum(bounded) < 50
     stimulus: list[dict[str, Any]] = []
     expected = {}
     contexts = [context(CONFIG), context(CONFIG)]
     starts = [[0] * CONFIG.rows, [0] * CONFIG.rows]
+    taus = [0, 0]
     for n, pieces in enumerate(jobs):
         ctx = n % 2
         # The other context's last key may still be on its way through the component, so only this one changes.
         contexts = [job_context(pieces.job, CONFIG) if c == ctx else contexts[c] for c in range(2)]
         starts = [padded(pieces.start.maximum, CONFIG, NONE) if c == ctx else starts[c] for c in range(2)]
+        taus = [pieces.job.threshold.tau if c == ctx else taus[c] for c in range(2)]
+        held = {"contexts": contexts, "taus": taus, "start_maxima": starts}
         if pieces.job.keys < THRESHOLD_LATENCY:
-            stimulus += [{"contexts": contexts, "start_maxima": starts}] * THRESHOLD_LATENCY
+            stimulus += [held] * THRESHOLD_LATENCY
+        latency = THRESHOLD_LATENCY + bound_latency(CONFIG) * bounded[n]
         for key in range(pieces.job.keys):
-            expected[len(stimulus) + THRESHOLD_LATENCY] = (pieces, ctx, key)
-            stimulus.append({"contexts": contexts, "start_maxima": starts} | inputs(pieces, ctx, key))
-            stimulus += [{"contexts": contexts, "start_maxima": starts, "allowed": 7}] * gap
-    stimulus += [{"contexts": contexts}] * (THRESHOLD_LATENCY + 1)
+            expected[len(stimulus) + latency] = (pieces, ctx, key)
+            stimulus.append(held | inputs(pieces, ctx, key))
+            wait = max(gap, CONFIG.rows_per_budget - 1) if bounded[n] else gap
+            stimulus += [held | {"allowed": 7}] * wait
+    stimulus += [held] * (latency + 1)
     seen = trace(Threshold(CONFIG), stimulus, WATCH)
     assert {cycle for cycle, (valid, _) in enumerate(seen) if valid} == set(expected)
     for cycle, (pieces, ctx, key) in expected.items():
@@ -74,7 +85,7 @@ def judge(keys: list[tuple[list[int], int]], tau: int, start: int = NONE) -> lis
         {"valid": 1, "column": {"first": int(n == 0)}, "logits": logits, "allowed": allowed}
         for n, (logits, allowed) in enumerate(keys)
     ]
-    constant = {"contexts": [context(CONFIG, rows=3, tau=tau)] * 2, "start_maxima": [[start] * 3] * 2}
+    constant = {"contexts": [context(CONFIG, rows=3)] * 2, "taus": [tau] * 2, "start_maxima": [[start] * 3] * 2}
     seen = trace(Threshold(CONFIG), stimulus + idle(THRESHOLD_LATENCY), WATCH, constant)
     return [verdict for _, verdict in seen[THRESHOLD_LATENCY:]]
 
@@ -137,10 +148,43 @@ def test_a_job_starts_from_its_own_maxima():
         {"valid": 1, "column": {"first": 1, "ctx": ctx}, "logits": [logit] * 3, "allowed": 7}
         for ctx, logit in ((0, 9 * UNIT), (1, 0), (0, 0))
     ]
-    constant = {"contexts": [context(CONFIG, rows=3, tau=UNIT)] * 2, "start_maxima": [[NONE] * 3, [2] * 3]}
+    constant = {"contexts": [context(CONFIG, rows=3)] * 2, "taus": [UNIT] * 2, "start_maxima": [[NONE] * 3, [2] * 3]}
     seen = trace(Threshold(CONFIG), stimulus + idle(THRESHOLD_LATENCY), WATCH, constant)
     assert [verdict["maxima"] for _, verdict in seen[THRESHOLD_LATENCY:]] == [[9] * 3, [2] * 3, [0] * 3]
     assert [verdict["keep"] for _, verdict in seen[THRESHOLD_LATENCY:]] == [1, 0, 1]
+
+
+def test_tau_is_read_two_cycles_after_a_key_and_then_held():
+    """Of its own context, in that cycle alone: what a job goes on from may still move before."""
+    near, far = 2 * UNIT, 9 * UNIT
+    keys = [([0] * 3, 7), ([-5 * UNIT] * 3, 7)]
+    for cycle, keep in ((TAU_SAMPLE - 1, 0), (TAU_SAMPLE, 1), (TAU_SAMPLE + 1, 0)):
+        stimulus: list[dict[str, Any]] = [{"taus": [near, far]} for _ in range(3 + THRESHOLD_LATENCY)]
+        for n, (logits, allowed) in enumerate(keys):
+            stimulus[2 * n] |= {"valid": 1, "column": {"first": int(n == 0)}, "logits": logits, "allowed": allowed}
+        stimulus[2 + cycle]["taus"] = [far, near]
+        constant = {"contexts": [context(CONFIG, rows=3)] * 2, "start_maxima": [[NONE] * 3] * 2}
+        seen = trace(Threshold(CONFIG), stimulus, WATCH, constant)
+        assert [seen[n + THRESHOLD_LATENCY][1]["keep"] for n in (0, 2)] == [1, keep]
+
+
+@pytest.mark.parametrize(("growth", "keep"), [(6, 0), (63, 1), (64, 1), (70, 1), (500, 1)])
+def test_a_maximum_that_grows_far_leaves_nothing_of_a_budget(growth: int, keep: int):
+    """Four keys make a budget, one raises the maximum, and one just out of the reach of tau asks what is left."""
+    share = CONFIG.rows_per_budget
+    logits = [0] * 4 + [growth * UNIT, (growth - 1) * UNIT - 1]
+    stimulus: list[dict[str, Any]] = []
+    for n, logit in enumerate(logits):
+        stimulus += [{"valid": 1, "column": {"first": int(n == 0)}, "logits": [logit] * 3, "allowed": 7}]
+        stimulus += idle(share - 1)
+    stimulus += idle(THRESHOLD_LATENCY)
+    constant = {
+        "contexts": [context(CONFIG, rows=3, epsilon_shift=1)] * 2,
+        "taus": [formats.TAU_MIN] * 2,
+        "start_maxima": [[NONE] * 3] * 2,
+    }
+    seen = trace(Threshold(CONFIG), stimulus, WATCH, constant)
+    assert [verdict["keep"] for valid, verdict in seen if valid] == [1] * 5 + [keep]
 
 
 def test_a_void_first_column_leaves_the_start():

@@ -102,7 +102,9 @@ def expected_figures(result: LayerJobs, mask: Mask) -> dict[str, Any]:
     # Where the last key is not kept and the packs are full, an empty one ends the job, in one cycle.
     empty_packs = sum(not r.survivors[-1] and r.survivors.sum() % 4 == 0 for _, r in pairs)
     pv_cycles = packs * value_dim + int(empty_packs)
+    taus = [job.threshold.tau for job, _ in pairs]
     return {
+        "taus_used": [None if tau == 65535 else tau / 64 for tau in (min(taus), max(taus))],
         "survivors": kept / keys,
         "saturated": int(result.attended.saturated.sum()),
         "jobs": attention.kv_heads * -(-attention.queries * attention.group // 4),
@@ -136,6 +138,18 @@ CASES = {
         ["--window", "4", "--stall", "0.4", "--seed", "3"],
         {"mask": Mask(MaskKind.WINDOW, 4), "stall": 0.4, "seed": 3},
     ),
+    "a bound on what is lost, thresholded": (
+        (4, 2, 6, 40, 8, 6),
+        {},
+        ["--epsilon", "0.2"],
+        {"mask": Mask(), "epsilon": 0.2},
+    ),
+    "a target, thresholded block by block": (
+        (4, 2, 21, 40, 8, 6),
+        {},
+        ["--target", "0.4", "--tau", "5", "--epsilon", "0.3", "--stall", "0.2"],
+        {"mask": Mask(), "target": 0.4, "tau": 5.0, "epsilon": 0.3, "stall": 0.2},
+    ),
     "int8 with scales that saturate, the mask of the file": (
         (4, 2, 7, 10, 5, 9),
         {
@@ -168,16 +182,18 @@ def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path
     assert main(["run", "--preset", "tiny", "--input", str(file), "--json", str(output), *arguments]) == 0
     figures, printed = json.loads(output.read_text()), capsys.readouterr().out
 
-    mask, tau = asked["mask"], asked.get("tau")
+    mask, tau, epsilon, target = asked["mask"], asked.get("tau"), asked.get("epsilon"), asked.get("target")
     attention = load_attention(file).quantise(asked.get("subtract_key_mean", False))
-    result = run_layer(attention, TINY, mask, Threshold.of(tau))
+    result = run_layer(attention, TINY, mask, Threshold.of(tau, epsilon, target))
     expected = expected_figures(result, mask) | {
         "config": TINY.to_dict(),
         "input": "x.npz",
         **dict(zip(("heads", "kv_heads", "queries", "keys", "head_dim", "value_dim"), shape, strict=True)),
-        "causal": True,
+        "causal": mask.kind != MaskKind.NONE,
         "window": mask.window or None,
         "tau": tau,
+        "epsilon": epsilon,
+        "target": target,
         "subtract_key_mean": asked.get("subtract_key_mean", False),
         "stall": asked.get("stall", 0.0),
         "seed": asked.get("seed", 0),
@@ -195,12 +211,15 @@ def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path
     # The cases are what they say.
     assert (figures["saturated"] > 0) == ("saturate" in case)
     assert result.attended.dropped.any() == ("thresholded" in case)
+    assert (len(set(figures["taus_used"])) > 1) == ("target" in case)
 
+    taus = dict.fromkeys("all" if used is None else f"{used:g}" for used in figures["taus_used"])
     assert printed.startswith("x.npz: equal to golden, bit for bit\n")
     for text in (
         f"core        4 x 4\n  jobs        {expected['jobs']}\n",
         f"SNR {figures['snr_db']:.1f} dB",
         f"saturated   {figures['saturated']} scores",
+        f"tau         {' to '.join(taus)}, as the records say",
         f"survivors   {100 * figures['survivors']:.1f}% of the keys",
         f"cycles      {figures['cycles']}, first input beat",
         f"utilisation {100 * figures['utilisation']:.2f}%",
@@ -235,7 +254,7 @@ def stub_simulation(monkeypatch) -> list[LayerWork]:
             exact = softmax_attention(layer.attention, layer.mask)
             error = float(np.abs(result.attended.real_output - exact).max())
             moved = dict.fromkeys(("q", "state", "k", "v_req", "v", "o"), 8)
-            measurement = Measurement(1000 + len(layers), dict.fromkeys(ArrayUse, 1), 100, 0.5, moved)
+            measurement = Measurement(1000 + len(layers), dict.fromkeys(ArrayUse, 1), 100, 0.5, moved, [65535])
             runs.append(LayerRun(result, measurement, 30.0 if error else float("inf"), error))
         return runs
 
@@ -498,6 +517,18 @@ NAN = np.full((2, 21, 7), np.nan, dtype=np.float32)
         ([], {"v": np.ones((2, 21, 65))}, "value_dim is 65; this configuration holds at most 64"),
         (["--max-keys", "16"], {}, "keys is 21; this configuration holds at most 16"),
         (["--window", "70000"], {}, "window is 70000; this configuration holds at most 65536"),
+        (["--epsilon", "1"], {}, "epsilon must be from 3.1e-05 to below 1, not 1.0"),
+        (["--target", "0"], {}, "target must be above 0 and below 1, not 0.0"),
+        (
+            ["--epsilon", "0.1", "--rows-per-budget", "0"],
+            {},
+            "this configuration has no error bound: rows_per_budget is 0",
+        ),
+        (
+            ["--target", "0.5", "--target-control", "0"],
+            {},
+            "this configuration can't follow a target: target_control is 0",
+        ),
     ],
 )
 def test_bad_tensors_and_values_are_one_sentence_and_exit_code_2(arguments, arrays, sentence, tmp_path, refused):

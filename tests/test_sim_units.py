@@ -29,8 +29,8 @@ from rtl import interfaces
 from rtl.interfaces import ArrayUse, Status
 from sim import runner
 from sim.bench import Recording, Traffic
-from sim.faults import faults_of, faulty_job
-from sim.random_jobs import random_job
+from sim.faults import FAULTS, faults_of, faulty_job
+from sim.random_jobs import left_tau, random_job, random_jobs
 from sim.report import summary_files, write_summary
 from sim.runner import SimulationError
 from sim.scoreboard import Expectation, check
@@ -112,7 +112,7 @@ def test_an_output_survives_its_words(seed, config, rows, value_dim):
 @given(SEEDS, st.sampled_from(list(CONFIGS.values())))
 @settings(max_examples=60)
 def test_the_words_of_a_job_are_its_tensors_and_fields(seed, config):
-    job = random_job(np.random.default_rng(seed), config, 30)
+    job = random_job(np.random.default_rng(seed), config, 30, tau=777)
     words = stimulus(job, config)
     beats = -(-job.head_dim // config.lanes)
     for sent, rows, names, numbers in (
@@ -147,7 +147,10 @@ def test_the_words_of_a_job_are_its_tensors_and_fields(seed, config):
         "keys": job.keys,
         "multiplier": job.scale.multiplier,
         "shift": job.scale.shift,
-        "tau": job.threshold.tau,
+        "tau": formats.TAU_KEEP_ALL if job.continue_tau else job.threshold.tau,
+        "epsilon_shift": job.threshold.epsilon_shift,
+        "target": job.threshold.target,
+        "continue_tau": int(job.continue_tau),
         "mask": {MaskKind.NONE: 0, MaskKind.CAUSAL: 1, MaskKind.WINDOW: 2}[job.mask.kind],
         "window": job.mask.window,
         "from_state": int(job.state is not None),
@@ -164,6 +167,7 @@ def record_word(config: CoreConfig, **record: int | list[int]) -> int:
     for name, width, many in (
         ("tag", config.tag_bits, 0),
         ("status", 8, 0),
+        ("tau", 16, 0),
         ("keys", count, 0),
         ("survivors", count, 0),
         ("packs", count, 0),
@@ -192,6 +196,7 @@ def test_a_record_gives_back_every_field(seed, config):
     record = {
         "tag": value(config.tag_bits),
         "status": value(8),
+        "tau": value(16),
         "keys": value(count),
         "survivors": value(count),
         "packs": value(count),
@@ -237,6 +242,7 @@ def record_of(job: Job, result: JobResult, **changes: object) -> dict:
     return {
         "tag": job.tag,
         "status": 0,
+        "tau": job.threshold.tau,
         "keys": job.keys,
         "survivors": int(result.survivors.sum()),
         "packs": result.packs,
@@ -290,6 +296,7 @@ def test_the_sample_job_drops_keys_and_has_an_empty_row():
     [
         ("tag", 78, "stats field tag: expected 77, saw 78"),
         ("status", 9, "stats field status: expected 0, saw 9"),
+        ("tau", 101, "stats field tau: expected 100, saw 101"),
         ("keys", 10, "stats field keys: expected 9, saw 10"),
         ("survivors", 0, r"stats field survivors: expected \d, saw 0"),
         ("packs", 100, r"stats field packs: expected \d, saw 100"),
@@ -402,7 +409,7 @@ def test_shared_values_are_asked_for_by_no_request():
 
 def test_a_rejected_job_is_a_zero_beat_an_empty_record_and_no_request():
     job = plain_job()
-    nothing = {"keys": 0, "survivors": 0, "packs": 0, "saturated": 0, "dropped": [0] * 4, "empty": 0}
+    nothing = {"tau": 0, "keys": 0, "survivors": 0, "packs": 0, "saturated": 0, "dropped": [0] * 4, "empty": 0}
     expectation = Expectation("bad", job, None, Status.TAU)
     result = run_job(job, TINY.lanes)
 
@@ -437,6 +444,7 @@ def test_random_jobs_reach_the_corners():
     rng = np.random.default_rng(0)
     jobs = [random_job(rng, TINY, 100) for _ in range(300)]
     results = [run_job(job, TINY.lanes) for job in jobs]
+    unbound = [run_job(replace(job, threshold=Threshold(job.threshold.tau)), TINY.lanes) for job in jobs]
     assert {job.rows for job in jobs} == {1, 2, 3, 4}
     assert {job.mask.kind for job in jobs} == set(MaskKind)
     assert {job.emit_state for job in jobs} == {job.state is None for job in jobs} == {True, False}
@@ -452,6 +460,14 @@ def test_random_jobs_reach_the_corners():
         [result.empty.all() for result in results],
         [not result.survivors[-1] for result in results],
         [job.threshold.tau == formats.TAU_KEEP_ALL for job in jobs],
+        [job.threshold.target > 0 for job in jobs],
+        # The bound decides, and keeps some keys that tau alone would not.
+        [
+            job.threshold.epsilon_shift > 0
+            and result.survivors.sum() > bare.survivors.sum() > 0
+            and result.dropped.any()
+            for job, result, bare in zip(jobs, results, unbound, strict=True)
+        ],
         [job.state is not None and (job.state.total == 0).all() for job in jobs],
     ):
         assert 3 <= sum(wanted) < len(jobs)
@@ -466,15 +482,37 @@ def test_random_jobs_share_values_where_the_core_can():
     assert any(config.shared_values for config in CONFIGS.values())
 
 
+def test_random_jobs_go_on_from_each_other_s_tau():
+    rng = np.random.default_rng(5)
+    continued = 0
+    for _ in range(30):
+        jobs = random_jobs(rng, TINY, 5, 30)
+        tau = formats.TAU_KEEP_ALL
+        for job in jobs:
+            continued += job.continue_tau
+            assert not job.continue_tau or job.threshold.tau == tau
+            tau = left_tau(job, run_job(job, TINY.lanes))
+    assert 30 < continued < 120
+    bare = replace(TINY, rows_per_budget=0, target_control=0)
+    for job in random_jobs(rng, bare, 40, 30):
+        assert (job.continue_tau, job.threshold.target, job.threshold.epsilon_shift) == (False, 0, 0)
+
+
 def test_faults_cover_every_status_but_ok():
     """On every core, however small, a fault of each kind is answered by the status that is named for it."""
     rng = np.random.default_rng(1)
     for config in CONFIGS.values():
         expected = {kind: {faulty_job(rng, config, kind)[1].status for _ in range(5)} for kind in faults_of(config)}
         assert all(len(found) == 1 for found in expected.values())
-        impossible = {Status.KEY_TIMEOUT: config.key_timeout == 0, Status.SHARED: config.shared_values == 1}
-        possible = {status for status in Status if not impossible.get(status)}
-        assert set().union(*expected.values()) == possible - {Status.OK}
+        impossible = {
+            Status.OK: True,
+            Status.EPSILON: config.rows_per_budget > 0,
+            Status.TARGET: config.target_control == 1,
+            Status.SHARED: config.shared_values == 1,
+            Status.KEY_TIMEOUT: config.key_timeout == 0,
+        }
+        assert set().union(*expected.values()) == {status for status in Status if not impossible.get(status)}
+    assert set().union(*map(faults_of, CONFIGS.values())) == set(FAULTS)
 
 
 @given(SEEDS, st.sampled_from([(core, kind) for core, config in CONFIGS.items() for kind in faults_of(config)]))
@@ -482,7 +520,7 @@ def test_faults_cover_every_status_but_ok():
 def test_a_faulty_job_is_wrong_in_the_way_it_says(seed, fault):
     core, kind = fault
     config = CONFIGS[core]
-    words, expectation = faulty_job(np.random.default_rng(seed), config, kind)
+    words, expectation = faulty_job(np.random.default_rng(seed), config, kind, tau=500)
     job = expectation.job
     right = stimulus(job, config)
     status = expectation.status
@@ -517,6 +555,9 @@ def test_a_faulty_job_is_wrong_in_the_way_it_says(seed, fault):
         assert words.fields["mask"] == 3 or (words.fields["mask"] == 2 and words.fields["window"] == 0)
     elif status == Status.TAU:
         assert words.fields["tau"] < formats.TAU_MIN
+    elif status in (Status.EPSILON, Status.TARGET):
+        assert set(wrong) == {kind}
+        assert wrong[kind] > 0
     elif status == Status.SHARED:
         assert (wrong, config.shared_values) == ({"shared": 1}, 0)
     elif status == Status.QUERY_LENGTH:
@@ -576,6 +617,7 @@ def test_a_measurement_is_arithmetic_on_what_moved():
     assert measurement.uses == {use: 30 + 2 * use for use in ArrayUse}
     assert measurement.macs == 3 * (9 * 6 + kept[0] * 5) + 2 * (4 * 6 + kept[1] * 5)
     assert measurement.utilisation == measurement.macs / 3200
+    assert measurement.taus == [100, 100]
     assert measurement.bytes == {"q": 40, "state": 0, "k": 104, "v_req": 48, "v": 80, "o": 50}
 
 
@@ -673,6 +715,8 @@ def test_a_simulator_is_known_by_configuration_sources_tools_and_tracing(tmp_pat
         "tag_bits": 15,
         "key_timeout": 99,
         "shared_values": 1,
+        "rows_per_budget": 2,
+        "target_control": 0,
     }
     prints = {runner._fingerprint(TINY, waves) for waves in (False, True)}
     for name in TINY.to_dict():

@@ -162,10 +162,9 @@ class DeviceConfig:
             max_head_dim=core.max_head_dim,
             max_value_dim=core.max_value_dim,
             max_keys=core.max_keys,
-            # A core without these parameters has neither.
             shared_values=core.shared_values,
-            error_bound=int(bool(getattr(core, "rows_per_budget", 0))),
-            target_control=int(bool(getattr(core, "target_control", 0))),
+            error_bound=int(core.rows_per_budget != 0),
+            target_control=core.target_control,
             scratchpad_bytes=self.scratchpad_bytes,
             page_entries=self.page_entries,
         )

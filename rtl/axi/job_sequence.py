@@ -227,7 +227,7 @@ class JobSequence(wiring.Component):
             "emit_state": emits,
             "shared": flag(d, Flag.SHARED),
         }
-        m.d.comb += [job[name].eq(value) for name, value in fields.items() if name in dict(iter(job.shape()))]
+        m.d.comb += [job[name].eq(value) for name, value in fields.items()]
 
         for port, client, base in (
             (self.keys.payload, Client.KEY, block.key),

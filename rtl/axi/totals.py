@@ -79,9 +79,7 @@ class Totals(wiring.Component):
         m.d.sync += fresh.eq(self.job)
         with m.If(self.job):
             m.d.sync += [self.busy.eq(1), row.eq(0), counts.eq(stats.counts)]
-            m.d.sync += sums.jobs.eq(sums.jobs + 1)
-            if "tau" in dict(iter(stats.shape())):
-                m.d.sync += sums.tau.eq(stats.tau)
+            m.d.sync += [sums.jobs.eq(sums.jobs + 1), sums.tau.eq(stats.tau)]
         with m.If(fresh):
             m.d.sync += [
                 sums.keys.eq(sums.keys + counts.keys),
