@@ -53,15 +53,17 @@ DEVICES: dict[str, DeviceConfig] = {
 """Devices that random runs choose from: buses as wide as a beat of keys, wider, narrower; with and without options."""
 
 
-def simulate_device(config: DeviceConfig, runs: list[DeviceRun], waves: bool = False) -> list[DeviceOutcome]:
-    """Simulate `runs` on a device, each after a reset.
+def simulate_device(
+    config: DeviceConfig, runs: list[DeviceRun], waves: bool = False, rules: bool = True
+) -> list[DeviceOutcome]:
+    """Simulate `runs` on a device, each after a reset; without `rules` nobody watches those of AXI, which is quicker.
 
     Raises
     ------
     SimulationError
         If a byte or a statistic is not the model's, or a byte outside the outputs is written.
     """
-    work = DeviceWork(config, runs)
+    work = DeviceWork(config, runs, rules)
     return cast(list[DeviceOutcome], run_bench("sim.device_testbench", config, work, len(runs), waves, "axi"))
 
 

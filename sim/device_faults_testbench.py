@@ -300,7 +300,7 @@ class FaultSession:
 async def replay(dut):
     """Every fault is told as it should be, writes nothing outside the output, and leaves the next request right."""
     work: FaultWork = load_work()
-    device = SimulatedDevice(dut)
+    device = SimulatedDevice(dut, work.config.beat_bytes)
     ended: Counter[tuple[str, str]] = Counter()
     for run in work.runs:
         await device.reset(run.latency, run.pause, run.seed)

@@ -42,10 +42,11 @@ class DeviceRun:
 
 @dataclass(frozen=True)
 class DeviceWork:
-    """What a simulation has to do."""
+    """What a simulation has to do; whether it watches the rules of AXI."""
 
     config: DeviceConfig
     runs: list[DeviceRun]
+    rules: bool = True
 
 
 @dataclass
@@ -81,7 +82,7 @@ def run_requests(device: SimulatedDevice, config: DeviceConfig, run: DeviceRun) 
 async def replay(dut):
     """Every byte that is written and every statistic is as the model says, and nothing else is written."""
     work: DeviceWork = load_work()
-    device = SimulatedDevice(dut)
+    device = SimulatedDevice(dut, work.config.beat_bytes if work.rules else 0)
     outcomes = []
     for run in work.runs:
         await device.reset(run.latency, run.pause, run.seed)

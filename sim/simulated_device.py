@@ -6,6 +6,7 @@ import math
 import random
 from typing import Any
 
+import cocotb
 from cocotb.clock import Clock
 from cocotb.task import resume
 from cocotb.triggers import ClockCycles, First, RisingEdge
@@ -21,6 +22,7 @@ from golden.device.record import Record
 from golden.device.registers import DESCRIPTOR_BITS, RECORD_BITS
 from rtl.axi.axi_ports import RESP_OKAY
 from sim.axi_memory import CLOCK_NS, GuardedMemory, pauses
+from sim.axi_rules import AxiRules
 
 MEMORY_BYTES = 1 << 22
 MEMORY_BASE = 3 << 32
@@ -56,9 +58,11 @@ class SimulatedDevice:
     ----------
     dut
         The simulated top.
+    beat_bytes : int
+        Of its bus, to hold the master to the rules of AXI in every cycle, which takes time; 0 to leave that out.
     """
 
-    def __init__(self, dut: Any):
+    def __init__(self, dut: Any, beat_bytes: int):
         self.dut = dut
         dut.aresetn.value = 0
         Clock(dut.aclk, CLOCK_NS, unit="ns").start()
@@ -66,6 +70,8 @@ class SimulatedDevice:
         self.master = AxiLiteMaster(
             AxiLiteBus.from_prefix(dut, "s_axil"), dut.aclk, dut.aresetn, reset_active_level=False
         )
+        if beat_bytes:
+            cocotb.start_soon(AxiRules(dut, "m_axi", dut.aclk, beat_bytes).watch())
         write, read = self.master.write_if, self.master.read_if
         self._channels = [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]
 

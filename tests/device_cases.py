@@ -25,10 +25,17 @@ def random_descriptor(rng: np.random.Generator, config: DeviceConfig, rows_max: 
         for part in Descriptor.layout()
         if part.name.endswith(("_address", "_stride"))
     }
-    group = int(rng.integers(1, 5))
-    queries = int(rng.integers(1, rows_max // group + 1))
+    group = int(rng.choice([1, 2, 3, 4, 9, 16]))
+    queries = int(rng.integers(1, max(rows_max // group, 1) + 1))
     first_key = int(rng.integers(0, capability.max_keys - 1))
     mask = MaskKind(int(rng.integers(3)))
+    end_key = int(rng.integers(first_key + 1, min(capability.max_keys, first_key + 500) + 1))
+    first_position = int(rng.integers(0, capability.max_keys - queries + 1))
+    window = int(rng.integers(1, capability.max_keys + 1))
+    if rng.random() < 0.7:
+        # Where the mask cuts the keys.
+        first_position = min(int(rng.integers(first_key, end_key)), capability.max_keys - queries)
+        window = int(rng.integers(1, 300))
     absent = [Flag.SHARED] + ([] if config.page_entries else [Flag.PAGED])
     target = int(rng.integers(1, 1 << formats.TARGET_BITS)) if capability.target_control and rng.random() < 0.5 else 0
     absent += [] if target else [Flag.CONTINUE_TAU]
@@ -37,9 +44,9 @@ def random_descriptor(rng: np.random.Generator, config: DeviceConfig, rows_max: 
         tag=int(rng.integers(1 << 32)),
         queries=queries,
         first_key=first_key,
-        end_key=int(rng.integers(first_key + 1, min(capability.max_keys, first_key + 500) + 1)),
-        first_position=int(rng.integers(0, capability.max_keys - queries + 1)),
-        window=int(rng.integers(1, capability.max_keys + 1)) if mask == MaskKind.WINDOW else 0,
+        end_key=end_key,
+        first_position=first_position,
+        window=window if mask == MaskKind.WINDOW else 0,
         head_dim=int(rng.integers(1, capability.max_head_dim + 1)),
         value_dim=int(rng.integers(1, capability.max_value_dim + 1)),
         kv_heads=int(rng.integers(1, 4)),

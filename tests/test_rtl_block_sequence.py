@@ -80,13 +80,15 @@ def test_blocks_and_requests_of_random_descriptors(stall: Stall):
     rng = np.random.default_rng(8)
     cases: list[tuple[Descriptor, dict[str, int]]] = []
     while len(cases) < 12:
-        d = random_descriptor(rng, CONFIG, 6 * ROWS)
+        d = random_descriptor(rng, CONFIG, int(rng.choice([2, 6])) * ROWS)
         layer = expected_layer(d, CONFIG)
         if layer is not None:
             cases.append((d, layer))
     expected: list[Any] = [expected_blocks(d) for d, _ in cases]
     requests = [expected_requests(d, layer) for d, layer in cases]
-    assert {len(blocks) // d.kv_heads for blocks, (d, _) in zip(expected, cases, strict=True)} >= {1, 6}
+    counts = {len(blocks) // d.kv_heads for blocks, (d, _) in zip(expected, cases, strict=True)}
+    assert min(counts) == 1
+    assert max(counts) >= 5
 
     async def process(bench: Bench) -> None:
         for (d, layer), blocks, asked in zip(cases, expected, requests, strict=True):

@@ -79,6 +79,8 @@ def test_every_descriptor_is_judged_as_golden_does(config, stall):
     ("changes", "status"),
     [
         ({"queries": 1 << 31, "first_position": 1 << 31}, DeviceStatus.LENGTH),
+        ({"first_position": (1 << 16) - 5}, DeviceStatus.OK),
+        ({"first_position": (1 << 16) - 4}, DeviceStatus.LENGTH),
         ({"end_key": 0, "first_key": 0}, DeviceStatus.LENGTH),
         ({"flags": 16, "block_shift": 0, "first_key": 0, "end_key": 2048}, DeviceStatus.OK),
         ({"flags": 16, "block_shift": 0, "first_key": 0, "end_key": 2049}, DeviceStatus.MASK),

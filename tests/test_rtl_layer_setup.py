@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -52,7 +52,13 @@ def test_layers_of_random_descriptors(name: str):
     config = CONFIGS[name]
     rng = np.random.default_rng(5)
     cases = [random_descriptor(rng, config, int(rng.choice([6, 40]))) for _ in range(150)]
+    # A head that just fits, and one that does not; and rows that only the group makes more than a block.
+    base = Descriptor(queries=1, end_key=64, head_dim=5, value_dim=32, kv_heads=1, group=9)
+    cases += [replace(base, **changes) for changes in ({}, {"end_key": 65}, {"head_dim": 32, "value_dim": 5})]
+    cases += [replace(base, head_dim=32, end_key=65, value_dim=4), replace(base, group=4), replace(base, group=12)]
     expected = [expected_layer(case, config) for case in cases]
+    if config.scratchpad_bytes:
+        assert [layer["resident"] for layer in expected[-6:]] == [1, 0, 1, 0, 0, 1]
     resident = {layer["resident"] for layer in expected if layer is not None}
     assert resident == ({0, 1} if config.scratchpad_bytes else {0})
     assert None in expected
