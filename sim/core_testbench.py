@@ -71,6 +71,5 @@ async def replay(dut):
         if problems:
             shown = "; ".join(problems[:PROBLEMS_SHOWN])
             more = f"; {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
-            # Not `assert`, to whose message cocotb would add a second line.
             raise AssertionError(f"{batch.label}: {shown}{more}")
     save_result(recordings)
