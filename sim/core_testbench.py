@@ -58,7 +58,6 @@ def raise_problems(label: str, problems: list[str]) -> None:
     if problems:
         shown = "; ".join(problems[:PROBLEMS_SHOWN])
         more = f"; {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
-        # Not `assert`, to whose message cocotb would add a second line.
         raise AssertionError(f"{label}: {shown}{more}")
 
 

@@ -152,7 +152,12 @@ def run_bench(module: str, config: Config, work: object, steps: int, waves: bool
             hdl_toplevel_lang="verilog",
             test_dir=run,
             results_xml=str(results),
-            extra_env={WORK_VARIABLE: str(run), "COCOTB_LOG_LEVEL": "WARNING"},
+            # cocotb would compile every module that is imported anew, to explain failed assertions: seconds a run.
+            extra_env={
+                WORK_VARIABLE: str(run),
+                "COCOTB_LOG_LEVEL": "WARNING",
+                "COCOTB_REWRITE_ASSERTION_FILES": "",
+            },
             log_file=run / "run.log",
             waves=waves,
         )

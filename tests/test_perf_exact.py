@@ -29,8 +29,8 @@ from sim.soak import CONFIGS
 from sim.stimulus import stats_record
 
 SEED = 20
-LISTS = 14
-MEMORIES = 6
+LISTS = 10
+MEMORIES = 4
 DEFAULT = PRESETS["default"]
 
 
@@ -144,7 +144,7 @@ def measure(config: CoreConfig, lists: list[list[Job]], memories: list[Memory]) 
 def cases_of(name: str) -> tuple[list[Case], list[Case]]:
     """Return the cases of a core: those in which no stream stalls, and those with a memory."""
     config, rng = CONFIGS[name], np.random.default_rng([SEED, list(CONFIGS).index(name)])
-    free = regular_lists(rng, config) + random_lists(rng, config, LISTS, 1500)
+    free = regular_lists(rng, config) + random_lists(rng, config, LISTS, 1200)
     slow = regular_lists(rng, config)[1:] + random_lists(rng, config, MEMORIES, 600)
     memories = [Memory()] * len(free) + [random_memory(rng, config) for _ in slow]
     # Values that come one at a time hold up the jobs behind theirs, until the key capture is full.
