@@ -229,6 +229,13 @@ def test_more_rows_in_a_burst_than_are_under_way_at_a_time():
 
 
 def test_a_job_in_memory_behind_one_in_the_scratchpad_that_waits_for_its_fill():
-    """Its rows may not come first: the fill's would be behind them."""
+    """Its rows may not come first: the fill's would be behind them, or they would leave between the others."""
     resident = [Head(place(0x10000 * n, WORD, None, 0), [list(range(30))] * 2, True) for n in range(4)]
     run([*resident, streamed(1, 40), *resident, streamed(2, 10)], stalls=(at_random(3, 0.5), *(flowing,) * 4))
+    short = [Head(place(0x10000 * n, WORD * 4, None, 3), [[5, 7]], True) for n in range(4)]
+    slow = at_random(4, 0.85)
+    run(
+        [head for resident in short for head in (resident, streamed(1, 4, 1))],
+        stalls=(slow, *(flowing,) * 4),
+        latency=1,
+    )
