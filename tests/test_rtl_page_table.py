@@ -85,3 +85,24 @@ def test_a_page_outside_the_pool():
     """Each entry that is not below the number of pages is told."""
     taken, _, faults = run([load(0, 4, 10, 64, 64)], [[9, 10, 0, (1 << 32) - 1, 9]])
     assert faults == [taken[1] + 2, taken[3] + 2]
+
+
+def test_a_load_waits_for_the_last_entry_of_the_one_before():
+    """Its command is there early; the first table stays as it is where the second has nothing."""
+
+    async def process(bench: Bench) -> None:
+        loads = Source(bench, "load", [load(0, 3, 100, 64, 128), load(0, 1, 100, 256, 512)])
+        entries = Source(bench, "entries", [{"data": number} for number in (11, 12, 13, 14, 15, 16)])
+        for _ in range(60):
+            loads.step()
+            entries.step()
+            await bench.tick()
+        assert loads.taken[1] == entries.taken[3] + ENTRY_LATENCY
+        assert bench.get("key.loaded") == 2
+        for page, (key, value) in enumerate([(15 * 256, 15 * 512), (16 * 256, 16 * 512), (13 * 64, 13 * 128)]):
+            for kind in ("key", "value"):
+                bench.set({f"{kind}.enable": 1, f"{kind}.page": page})
+            await bench.tick()
+            assert (bench.get("key.offset"), bench.get("value.offset")) == (key, value)
+
+    simulate(PageTable(CONFIG), process)

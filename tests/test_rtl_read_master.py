@@ -129,6 +129,15 @@ def test_no_more_is_asked_for_than_there_is_room_for():
     assert len(numbers) > 40
 
 
+def test_no_more_bursts_of_narrow_words_than_can_be_described():
+    """Single words that nobody takes, each a burst: `outstanding_reads` of them, though there is room for 32 beats."""
+    taken_from = 60
+    requests = [request(Client.CONTROL, 3 * n, 1) | {"words": 1} for n in range(20)]
+    memory, _, sinks = run({Client.CONTROL: requests}, 160, taken=lambda cycle: cycle < taken_from)
+    assert sum(cycle < taken_from for cycle in memory.addressed) == CONFIG.outstanding_reads
+    assert [word["data"] for word in sinks[Client.CONTROL].words] == [3 * n for n in range(20)]
+
+
 def test_a_client_that_takes_nothing_holds_up_no_other():
     requests = {
         Client.VALUE: [request(Client.VALUE, 1024 + 4 * n, 4, True) for n in range(20)],
