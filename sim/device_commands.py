@@ -8,7 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from golden.device.config import DeviceConfig
 from golden.device.layout import Request
+from golden.device.status import DeviceStatus
 from golden.errors import InputError
 from golden.files import require_writable
 from golden.options import (
@@ -25,6 +27,7 @@ from golden.threshold import Threshold
 from sim.device import DEVICES, fault_run, random_device_run, simulate_device, simulate_faults
 from sim.device_benchmark import LATENCY, figures, report, run_device_benchmarks
 from sim.device_testbench import DeviceRun
+from sim.random_requests import features
 from sim.report import mask_fields, shape_fields, write_json
 
 
@@ -64,6 +67,7 @@ def _soak(options: argparse.Namespace) -> None:
     repeat = "device-soak --runs 1 --seed SEED --device DEVICE"
     print(f"runs of seeds {seed} to {seed + options.runs - 1}; repeat one with: {repeat}")
     names = [options.device] if options.device else list(DEVICES)
+    drawn: Counter[str] = Counter()
     ended: Counter[tuple[str, str]] = Counter()
     for n, name in enumerate(names):
         # Each device takes its turn.
@@ -74,10 +78,29 @@ def _soak(options: argparse.Namespace) -> None:
             runs = [random_device_run(number, name) for number in mine]
             done = sum(len(outcome.records) for outcome in simulate_device(DEVICES[name], runs))
             print(f"{done} requests in {len(runs)} runs on device '{name}': every byte and statistic as the model's")
+            drawn += _drawn(runs, DEVICES[name])
         ended += simulate_faults(DEVICES[name], [fault_run(number, name) for number in mine])
+    if drawn:
+        print("requests that had")
+        print("\n".join(f"  {what:24}{number:5}" for what, number in sorted(drawn.items())))
+    statuses = Counter({status.name: 0 for status in DeviceStatus})
+    for (_, status), number in ended.items():
+        statuses[status] += number
     print(f"{sum(ended.values())} faults, after each the next request right, nothing written outside the output:")
     for (kind, status), number in sorted(ended.items()):
-        print(f"  {kind:12} ended with {status:10} {number:4} times")
+        print(f"  {kind:12} ended with {status:12}{number:5}")
+    print(f"by status: {', '.join(f'{status} {number}' for status, number in statuses.items())}")
+
+
+def _drawn(runs: list[DeviceRun], config: DeviceConfig) -> Counter[str]:
+    """Return how many requests of `runs` had what, and met what memory."""
+    found: Counter[str] = Counter()
+    for run in runs:
+        for request in run.requests:
+            found.update(features(request, config))
+            found[f"a latency of {run.latency:3}"] += 1
+            found[f"pauses in {run.pause:.0%} of cycles"] += 1
+    return found
 
 
 def _add_latency(command: argparse.ArgumentParser) -> None:

@@ -12,18 +12,21 @@ import numpy as np
 from cocotb.task import Task, bridge, resume
 from cocotb.triggers import ClockCycles
 
+from golden import formats
 from golden.device.config import DeviceConfig
 from golden.device.descriptor import Descriptor, Flag
 from golden.device.layout import Request
+from golden.device.registers import BY_NAME
 from golden.device.status import DeviceStatus
 from golden.masks import MaskKind
 from sim.core_testbench import raise_problems
 from sim.runner import load_work, report_progress, save_result
-from sim.simulated_device import MEMORY_BASE, Session, SimulatedDevice
+from sim.simulated_device import MEMORY_BASE, Session, SimulatedDevice, record_differences
 
 TIMEOUT_CYCLES = 600
 STALL_CYCLES = 4000
-CHANNELS = 5
+DEAD_CYCLES = 2000
+CHANNELS = range(5)
 
 Spoil = Callable[[random.Random, Descriptor, DeviceConfig], Descriptor]
 
@@ -40,6 +43,8 @@ class FaultRun:
         Which fault, of `KINDS`.
     request, following : Request
         What is asked for.
+    behind : Request, optional
+        What is queued with the request, and done when it has failed; it does not go on from its tau.
     latency : int
         Cycles of the memory.
     pause : float
@@ -55,6 +60,7 @@ class FaultRun:
     latency: int
     pause: float
     seed: int
+    behind: Request | None = None
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,29 @@ def _mask(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor
     return replace(d, **rng.choice([{"mask": 3}, {"mask": 2, "window": 0}, {"mask": 2, "window": 1 << 31}]))
 
 
-def _tau(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor:
-    return replace(d, tau=rng.randint(0, 63))
+def _threshold(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor:
+    spoilt = [{"tau": rng.randint(0, formats.TAU_MIN - 1)}]
+    if config.capability.error_bound:
+        spoilt.append({"epsilon_shift": formats.EPSILON_SHIFT_MAX + 1})
+    if config.capability.target_control:
+        spoilt.append({"flags": d.flags | Flag.CONTINUE_TAU, "target": 0})
+    return replace(d, **rng.choice(spoilt))
+
+
+def _unsupported(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor:
+    return replace(d, **rng.choice(_beyond(d, config)))
+
+
+def _beyond(d: Descriptor, config: DeviceConfig) -> list[dict[str, int]]:
+    """Return ways to ask for what a device was built without."""
+    capability = config.capability
+    ways = (
+        (capability.shared_values, {"flags": d.flags | Flag.SHARED}),
+        (capability.error_bound, {"epsilon_shift": 1}),
+        (capability.target_control, {"target": 1}),
+        (capability.page_entries, {"flags": d.flags | Flag.PAGED}),
+    )
+    return [changes for there, changes in ways if not there]
 
 
 def _page_shift(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Descriptor:
@@ -122,11 +149,12 @@ def _page_shift(rng: random.Random, d: Descriptor, config: DeviceConfig) -> Desc
 DESCRIPTORS: dict[str, Spoil] = {
     "version": _version,
     "flags": _flags,
+    "unsupported": _unsupported,
     "dimension": _dimension,
     "length": _length,
     "address": _address,
     "mask": _mask,
-    "tau": _tau,
+    "threshold": _threshold,
     "page shift": _page_shift,
 }
 """Ways to spoil a descriptor."""
@@ -134,7 +162,7 @@ DESCRIPTORS: dict[str, Spoil] = {
 MEMORY = {"page entry": "pages", "no key": "block_mask"}
 """Ways to spoil what a descriptor points to, and what the request must have."""
 
-BUS = ("read error", "write error", "stall", "silent keys", "soft reset")
+BUS = ("read error", "write error", "stall", "silent keys", "soft reset", "dead bus")
 """What happens at a random time."""
 
 TOLD = {
@@ -147,6 +175,16 @@ TOLD = {
 """What may be in the record and in register ERROR once a fault of the bus has happened."""
 
 KINDS = (*DESCRIPTORS, *MEMORY, *BUS)
+
+
+def kinds_of(config: DeviceConfig) -> list[str]:
+    """Return the kinds of faults that a device can have."""
+    absent = set()
+    if not config.page_entries:
+        absent.add("page entry")
+    if not _beyond(Descriptor(), config):
+        absent.add("unsupported")
+    return [kind for kind in KINDS if kind not in absent]
 
 
 class FaultSession:
@@ -171,16 +209,22 @@ class FaultSession:
     def go(self) -> DeviceStatus:
         """Do the request as it is, then with the fault, then another; return how the one with the fault ended."""
         run = self._run
-        session = self._session = Session(self._device, self._config, TIMEOUT_CYCLES if run.kind == "stall" else 0)
-        self._driver = session.driver
-        record, problems = session.run(run.request)
+        self._begin()
+        record, problems = self._session.run(run.request)
         raise_problems(f"{run.label}, without it", problems)
         assert self._told() is DeviceStatus.OK, f"{run.label}: an error without a fault"
-        ended = self._soft_reset(record.cycles) if run.kind == "soft reset" else self._fault(record.cycles)
-        _, problems = session.run(run.following)
+        meet = {"soft reset": self._soft_reset, "dead bus": self._dead_bus}.get(run.kind, self._fault)
+        ended = meet(record.cycles)
+        _, problems = self._session.run(run.following)
         raise_problems(f"{run.label}, which ended with {ended.name}, the request after it", problems)
         self._driver.close()
         return ended
+
+    def _begin(self) -> None:
+        """Set the device up."""
+        timeout = TIMEOUT_CYCLES if self._run.kind in ("stall", "dead bus") else 0
+        self._session = Session(self._device, self._config, timeout)
+        self._driver = self._session.driver
 
     def _told(self) -> DeviceStatus:
         """Return what register ERROR says, after which the interrupt is cleared."""
@@ -193,38 +237,54 @@ class FaultSession:
         return status
 
     def _fault(self, cycles: int) -> DeviceStatus:
-        """Do the request with the fault, which may come too late to matter."""
+        """Do the request with the fault, which may come too late to matter, and what is queued behind it."""
         session, kind, label = self._session, self._run.kind, self._run.label
-        placement = session.place(self._run.request)
-        descriptor = placement.descriptor
-        expected = session.expect(descriptor).status
+        twin = session.twin
+        requests = [self._run.request] + ([self._run.behind] if self._run.behind is not None else [])
+        placements = [session.place(request) for request in requests]
+        descriptors = [placement.descriptor for placement in placements]
+        expected = [session.expect(descriptors[0])]
         if kind in DESCRIPTORS:
-            descriptor = DESCRIPTORS[kind](self._random, descriptor, self._config)
-            expected = session.expect(descriptor).status
+            descriptors[0] = DESCRIPTORS[kind](self._random, descriptors[0], self._config)
+            expected = [session.expect(descriptors[0])]
         elif kind in MEMORY:
             # What the good one writes may be written before the fault is found.
-            written = session.twin.written
-            self._spoil_memory(descriptor)
-            expected = session.expect(descriptor).status
-            session.twin.written |= written
+            written = twin.written
+            self._spoil_memory(descriptors[0])
+            expected = [session.expect(descriptors[0])]
+            twin.written |= written
         else:
             resume(self._arm)(self._random.randrange(cycles))
-        assert (expected is DeviceStatus.OK) == (kind in BUS), f"{label}: the model ends with {expected.name}"
+        foreseen = DeviceStatus(expected[0].status)
+        assert (foreseen is DeviceStatus.OK) == (kind in BUS), f"{label}: the model ends with {foreseen.name}"
+        outputs = [twin.written.copy()]
+        for descriptor in descriptors[1:]:
+            expected.append(session.expect(descriptor, ahead=1))
+            outputs.append(twin.written & ~outputs[0])
 
-        self._driver.wait(self._driver.submit(descriptor, checked=False))
-        record = session.finished()
+        numbers = [self._driver.submit(descriptor, checked=False) for descriptor in descriptors]
+        for number in numbers:
+            self._driver.wait(number)
+        records = [session.finished() for _ in numbers]
         resume(self._calm)()
-        placement.free()
-        raise_problems(label, session.memory.violations)
-        in_record, in_register = {expected}, {expected}
-        if self._fired:
-            in_record, in_register = TOLD[kind]
-        status, error = DeviceStatus(record.status), self._told()
-        seen = f"{label}: the record says {status.name}, register ERROR {error.name}"
-        assert status in in_record, seen
+        for placement in placements:
+            placement.free()
+        error, statuses = self._told(), [DeviceStatus(record.status) for record in records]
+        seen = f"{label}: records say {' and '.join(status.name for status in statuses)}, register ERROR {error.name}"
+        in_record, in_register = TOLD[kind] if self._fired else ({foreseen}, {foreseen})
+        assert statuses[0] in in_record | ({DeviceStatus.OK} if len(statuses) > 1 else set()), seen
         assert error in in_register, seen
-        if status is not DeviceStatus.OK:
-            assert error is status, seen
+        failed = [status for status in statuses if status is not DeviceStatus.OK]
+        assert len(failed) <= 1, seen
+        assert all(status is error for status in failed), seen
+        problems = list(session.memory.violations)
+        for record, known, output in zip(records, expected, outputs, strict=True):
+            if record.status == DeviceStatus.OK:
+                problems += record_differences(known, record)
+            else:
+                session.disregard(output)
+        raise_problems(f"{seen}; descriptors that are done", problems + twin.differences())
+        if statuses[-1] is not DeviceStatus.OK:
             session.forget()
         return error
 
@@ -270,7 +330,7 @@ class FaultSession:
             memory.fail_write = once
         else:
             self._fired = True
-            memory.stall(self._random.randrange(CHANNELS))
+            memory.stall(self._random.choice(CHANNELS))
             await ClockCycles(self._device.dut.aclk, STALL_CYCLES)
             memory.calm()
 
@@ -291,6 +351,35 @@ class FaultSession:
             return DeviceStatus.OK
         assert record.status in (DeviceStatus.OK, DeviceStatus.RESET), f"{label}: the record says {record.status}"
         return DeviceStatus(record.status)
+
+    def _dead_bus(self, cycles: int) -> DeviceStatus:
+        """Have the bus answer no more: the device says so, and can be used again after a reset of both."""
+        session, driver, label = self._session, self._driver, self._run.label
+        placement = session.place(self._run.request)
+        session.expect(placement.descriptor)
+        driver.write("IRQ_ENABLE", done=1, fault=1)
+        number = driver.submit(placement.descriptor)
+        resume(self._wait)(self._random.randrange(cycles))
+        session.memory.stall(*CHANNELS)
+        resume(self._device.interrupt)()
+        finished = driver.read("HEAD") == number
+        if not finished:
+            resume(self._wait)(DEAD_CYCLES)
+            driver.write("CONTROL", soft_reset=1)
+            resume(self._wait)(DEAD_CYCLES)
+            held = {name: driver.read("STATUS", name) for name in ("busy", "draining", "resetting")}
+            told = {name: driver.read("IRQ_STATUS", name) for name in ("done", "fault")}
+            assert driver.read("HEAD") == number - 1, f"{label}: the descriptor has ended"
+            assert (held["busy"], held["resetting"]) == (1, 1), f"{label}: STATUS {held}"
+            assert told == {"done": 0, "fault": 1}, f"{label}: IRQ_STATUS {told}"
+            assert driver.read("ERROR", "status") == DeviceStatus.TIMEOUT, f"{label}: register ERROR has another status"
+        raise_problems(label, session.memory.violations)
+        resume(self._device.reset)(self._run.latency, self._run.pause, self._run.seed)
+        names = ("HEAD", "TAIL", "ERROR", "IRQ_STATUS", "STATUS")
+        left = [name for name in names if any(driver.read(name, field.name) for field in BY_NAME[name].fields)]
+        assert not left, f"{label}: a reset leaves {' and '.join(left)}"
+        self._begin()
+        return DeviceStatus.OK if finished else DeviceStatus.TIMEOUT
 
     async def _wait(self, cycles: int) -> None:
         await ClockCycles(self._device.dut.aclk, cycles + 1)

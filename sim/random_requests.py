@@ -136,3 +136,29 @@ def random_request(rng: np.random.Generator, config: DeviceConfig) -> Request:
         states = [_state(rng, rows.stop - rows.start, attention, config) for rows in blocks]
         request = replace(request, states=states)
     return request
+
+
+def features(request: Request, config: DeviceConfig) -> list[str]:
+    """Return what a request has, in a few words each."""
+    attention, core = request.attention, config.core
+    rows = attention.queries * attention.group
+    has = {
+        "several kv heads": attention.kv_heads > 1,
+        "grouped queries": attention.group > 1,
+        "several blocks of rows": rows > core.rows,
+        "last block not full": rows % core.rows > 0,
+        "last word not full": bool(attention.head_dim % core.lanes or attention.value_dim % core.lanes),
+        "causal mask": request.mask.kind == MaskKind.CAUSAL,
+        "window": request.mask.kind == MaskKind.WINDOW,
+        "block mask": request.block_mask is not None,
+        "part of the keys": (request.first_key, request.end_key) != (0, attention.keys),
+        "paged keys": request.pages is not None,
+        "from states": request.states is not None,
+        "to states": request.emit_state,
+        "shared values": attention.shared,
+        "tau": not request.threshold.keeps_all,
+        "error bound": request.threshold.epsilon_shift > 0,
+        "target": request.threshold.target > 0,
+        "continued tau": request.continue_tau,
+    }
+    return [name for name, there in has.items() if there]

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import cocotb
+import numpy as np
 from cocotb.clock import Clock
 from cocotb.task import resume
 from cocotb.triggers import ClockCycles, First, RisingEdge
@@ -71,7 +72,7 @@ class SimulatedDevice:
             AxiLiteBus.from_prefix(dut, "s_axil"), dut.aclk, dut.aresetn, reset_active_level=False
         )
         if beat_bytes:
-            cocotb.start_soon(AxiRules(dut, "m_axi", dut.aclk, beat_bytes).watch())
+            cocotb.start_soon(AxiRules(dut, "m_axi", dut.aclk, beat_bytes, dut.aresetn).watch())
         write, read = self.master.write_if, self.master.read_if
         self._channels = [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]
 
@@ -147,24 +148,28 @@ class Session:
         """Lay a request out in memory."""
         return Placement(request, self.driver.capability, self.driver.memory, tag=self._done + 1)
 
-    def expect(self, descriptor: Descriptor) -> Record:
-        """Have the model do the next descriptor; what it writes may be written."""
-        self.twin.renew()
-        expected = self._model.run(descriptor, self._done + 1)
-        self.twin.allow(self._record_place, Record.SIZE)
+    def expect(self, descriptor: Descriptor, ahead: int = 0) -> Record:
+        """Have the model do a descriptor that has so many ahead of it; what it writes may be written."""
+        if not ahead:
+            self.twin.renew()
+        expected = self._model.run(descriptor, self._done + ahead + 1)
+        self.twin.allow(self._record_place(ahead), Record.SIZE)
         return expected
 
-    @property
-    def _record_place(self) -> int:
-        return self._records + self._done % SLOTS * Record.SIZE
+    def _record_place(self, ahead: int = 0) -> int:
+        return self._records + (self._done + ahead) % SLOTS * Record.SIZE
 
     def finished(self) -> Record:
         """Return the record of the next descriptor, which is done, and go on to the one after it."""
         self.twin.accept(self._queue + self._done % SLOTS * Descriptor.SIZE, Descriptor.SIZE)
-        self.twin.accept(self._record_place, Record.SIZE)
-        record = Record.parse(self.twin.read(self._record_place, Record.SIZE).tobytes())
+        self.twin.accept(self._record_place(), Record.SIZE)
+        record = Record.parse(self.twin.read(self._record_place(), Record.SIZE).tobytes())
         self._done += 1
         return record
+
+    def disregard(self, output: np.ndarray) -> None:
+        """Take what a descriptor that failed has written of its output, bool of each byte, as it is."""
+        self.twin.content[output] = np.frombuffer(self.memory.content, dtype=np.uint8)[output]
 
     def run(self, request: Request) -> tuple[Record, list[str]]:
         """Do a request; return its record, and a line for each thing that is not as the model says."""

@@ -17,7 +17,7 @@ from fake_board import BASE, FakeBoard
 
 from golden.block_mask import BlockMask
 from golden.device.boards import CallWindow, MappedMemory, MappedWindow
-from golden.device.config import DEVICE_PRESETS, Capability, DeviceConfig
+from golden.device.config import DEVICE_PRESETS, DeviceConfig
 from golden.device.descriptor import Descriptor, Flag
 from golden.device.driver import DescriptorError, Device, DeviceError, read_capability
 from golden.device.layout import Placement, Request
@@ -130,26 +130,17 @@ def test_split_keys_are_merged_or_chained_to_the_same_bits():
         device.run(Request(WHOLE, states=merged[:9]))
 
 
-class Controlled(DeviceConfig):
-    """A device whose core bounds errors and follows targets."""
-
-    @property
-    def capability(self) -> Capability:
-        return replace(super().capability, error_bound=1, target_control=1)
-
-
 def test_a_target_is_followed_within_a_head_and_from_one_descriptor_to_the_next():
-    config = Controlled(TINY.core, data_bits=64)
-    _, device = board(config)
+    _, device = board()
     target = Threshold.of(target=0.3, epsilon=0.2)
     result = device.run(Request(WHOLE, threshold=target))
-    expected = run_layer(WHOLE, config.core, threshold=target).attended
+    expected = run_layer(WHOLE, TINY.core, threshold=target).attended
     assert len(set(expected.tau.flat)) > 2
     assert np.array_equal(result.output, expected.output)
     assert result.record.tau == expected.tau[-1, -1]
     # The same head cut into two descriptors.
     single = layer(queries=8, heads=(1, 1))
-    expected = run_layer(single, config.core, threshold=target).attended
+    expected = run_layer(single, TINY.core, threshold=target).attended
     parts = [
         replace(single, query=single.query[:, rows], row_positions=single.positions[rows])
         for rows in (slice(0, 4), slice(4, 8))
@@ -273,7 +264,7 @@ def test_a_descriptor_that_fails_says_so_and_the_next_is_right():
 
 
 def test_what_the_device_would_refuse_is_refused_before():
-    made, device = board()
+    made, device = board(replace(TINY, core=replace(TINY.core, target_control=0)))
     placement = Placement(Request(WHOLE), device.capability, made.memory)
     bad = replace(placement.descriptor, key_address=BASE + 2)
     with pytest.raises(InputError, match="the device would end this descriptor with ADDRESS: an address or a stride"):

@@ -123,7 +123,7 @@ class Device:
     slots : int
         Descriptors that can wait, a power of two up to 32768.
     timeout_cycles : int
-        Cycles without progress after which the device gives a descriptor up; 0: never.
+        What the register TIMEOUT is to hold; 0: never.
     seconds : float
         How long `reset` and `wait` wait.
 

@@ -144,6 +144,7 @@ class DeviceModel:
                     state=self._state(d, packet, len(block)) if d.flags & Flag.FROM_STATE else None,
                     emit_state=bool(d.flags & Flag.EMIT_STATE),
                     shared=bool(d.flags & Flag.SHARED),
+                    continue_tau=bool(continues),
                 )
                 result = run_job(job, core.lanes)
                 if d.flags & Flag.EMIT_STATE:

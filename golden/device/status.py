@@ -37,6 +37,6 @@ class DeviceStatus(enum.IntEnum):
     EMPTY = 9, "a block of rows without a key to stream"
     READ = 10, "the bus answered a read with an error"
     WRITE = 11, "the bus answered a write with an error"
-    TIMEOUT = 12, "no progress for the cycles of the register TIMEOUT"
+    TIMEOUT = 12, "no beat has moved on the bus or at the core for the cycles of the register TIMEOUT"
     CORE = 13, "the core reported a status of its own, which the record holds"
     RESET = 14, "a soft reset came while it ran"
