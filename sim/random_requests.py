@@ -125,8 +125,9 @@ def random_request(rng: np.random.Generator, config: DeviceConfig) -> Request:
         emit_state=bool(rng.random() < 0.25),
         continue_tau=bool(threshold.target and rng.random() < 0.5),
     )
-    if config.page_entries and not attention.shared and rng.random() < 0.35:
-        size = int(rng.choice([16, 32, 64]))
+    sizes = [size for size in (16, 32, 64) if attention.keys <= size * config.page_entries]
+    if sizes and not attention.shared and rng.random() < 0.35:
+        size = int(rng.choice(sizes))
         pages = -(-attention.keys // size)
         request = replace(request, pages=rng.permutation(pages + int(rng.integers(3)))[:pages], page_keys=size)
     if rng.random() < 0.3:

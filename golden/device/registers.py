@@ -279,11 +279,7 @@ _CONTROL: tuple[Register, ...] = (
         "TIMEOUT",
         0x04C,
         "Cycles without a beat on the memory bus or at a stream of the core, after which a descriptor is given up.",
-        (
-            _whole(
-                RW, "0: never. Else more than memory takes to answer, and the core from its last input to its output."
-            ),
-        ),
+        (_whole(RW, "0: never. Else more than memory takes to answer, or the core from its last input to an output."),),
     ),
     Register(
         "ERROR",
