@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from golden.config import PRESETS, CoreConfig
-from golden.device.config import DEVICE_PRESETS
+from golden.device.config import DEVICE_PRESETS, SIZES, DeviceConfig
 from golden.errors import InputError
 from golden.files import require_writable, write_text
 from golden.options import (
@@ -26,11 +26,21 @@ from rtl.axi.register_page import register_page
 from rtl.axi.systemrdl import system_rdl
 from rtl.lint import lint
 from rtl.synth import SynthesisError, option_cells, synthesise
-from rtl.verilog import TOPS, describe, generate
+from rtl.verilog import TOPS, Config, describe, generate
+
+
+def _config_of(options: argparse.Namespace) -> Config:
+    """Return the configuration of the top that the options ask for."""
+    if options.top == "axi":
+        return device_config_of(options)
+    for name in SIZES:
+        if getattr(options, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} is a size of a device, for --top axi or registers")
+    return config_of(options)
 
 
 def _generate(options: argparse.Namespace) -> int:
-    config = device_config_of(options) if options.top == "axi" else config_of(options)
+    config = _config_of(options)
     if not options.output.name:
         raise InputError(f"{options.output} is a folder; the Verilog needs the name of a file")
     description = options.output.with_suffix(".json")
@@ -72,13 +82,17 @@ def _print_options(config: CoreConfig, folder: Path) -> None:
 
 
 def _synth(options: argparse.Namespace) -> int:
-    config = config_of(options)
-    folder = options.build / f"{config.rows}x{config.lanes}"
+    config, top = _config_of(options), options.top
     if options.options:
-        _print_options(config, folder)
+        if top != "core":
+            raise InputError(f"--options counts what each option adds to a core, not to --top {top}")
+        _print_options(config, options.build / f"{config.rows}x{config.lanes}")
         return 0
-    figures = synthesise(config, folder, options.freq, options.pnr_seed)
-    print(f"{config.rows} x {config.lanes} core on ECP5-85, seed {options.pnr_seed}: {figures.fmax:.1f} MHz")
+    core = config.core if isinstance(config, DeviceConfig) else config
+    folder = options.build / (f"{core.rows}x{core.lanes}" + ("" if top == "core" else f"-{top}"))
+    figures = synthesise(config, folder, options.freq, options.pnr_seed, top)
+    what = f"{core.rows} x {core.lanes} core" + ("" if top == "core" else f", top {top},")
+    print(f"{what} on ECP5-85, seed {options.pnr_seed}: {figures.fmax:.1f} MHz")
     for kind, (used, available) in figures.area.items():
         print(f"  {kind:16}{used:7} of {available}")
     where = "in a multiplier or its routing" if figures.in_multiplier else "NOT in a multiplier"
@@ -116,15 +130,16 @@ def _parser() -> argparse.ArgumentParser:
         "--top",
         choices=TOPS,
         default="core",
-        help="a core (the default), the same with AXI4-Stream ports, or a device that runs it from memory",
+        help="of generate and synth: a core (the default), the same with AXI4-Stream ports, or a device that runs it "
+        "from memory",
     )
     parser.add_argument(
         "command",
         nargs="?",
         choices=("generate", "lint", "synth", "registers"),
         default="generate",
-        help="generate (the default); lint, of every preset; synth, which places and routes for an ECP5; registers, "
-        "which writes SystemRDL, a C header and a page of the registers of a device",
+        help="generate (the default); lint, of every preset and top; synth, which places and routes for an ECP5; "
+        "registers, which writes SystemRDL, a C header and a page of the registers of a device",
     )
     parser.add_argument(
         "-o",

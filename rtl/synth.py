@@ -193,6 +193,6 @@ def synthesise(config: Config, folder: Path, target_mhz: float, seed: int, top: 
         If a tool fails.
     """
     netlist, report = _synthesise(config, folder, top), folder / "report.json"
-    print("placement and routing, about 10 minutes", flush=True)
+    print("placement and routing, 10 minutes and more", flush=True)
     _place(netlist, report, "--freq", str(target_mhz), "--seed", str(seed))
     return read_report(report, netlist, top)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import Counter
 from dataclasses import replace
 from typing import cast
@@ -9,15 +10,22 @@ from typing import cast
 import numpy as np
 
 from golden.config import PRESETS, CoreConfig
+from golden.device.boards import MappedMemory
 from golden.device.config import DeviceConfig
-from golden.device.layout import Request
+from golden.device.descriptor import Descriptor, require_good
+from golden.device.layout import Placement, Request
+from golden.device.record import Record
 from sim.device_faults_testbench import MEMORY, FaultRun, FaultWork, kinds_of
 from sim.device_testbench import DeviceOutcome, DeviceRun, DeviceWork
 from sim.random_requests import random_request
 from sim.runner import run_bench
+from sim.simulated_device import MEMORY_BYTES, SLOTS, memory_base
 
 LATENCIES = (0, 1, 10, 50, 200)
 PAUSES = (0.0, 0.1, 0.5)
+
+MEMORY_MAX = 1 << 28
+"""Bytes that a request may take, with queue and records."""
 
 KEY_TIMEOUT = 1200
 """Of the cores: longer than the memory pauses, and not long to wait for."""
@@ -59,6 +67,15 @@ DEVICES: dict[str, DeviceConfig] = {
 """Devices that random runs choose from: buses as wide as a beat of keys, wider, narrower; with and without options."""
 
 
+def _memory_of(request: Request, config: DeviceConfig) -> int:
+    """Return the bytes of memory that a request takes, with queue and records, if it fits the device."""
+    memory = MappedMemory(mmap.mmap(-1, MEMORY_MAX), memory_base(config))
+    for size in (Descriptor.SIZE, Record.SIZE):
+        memory.allocate(SLOTS * size)
+    require_good(Placement(request, config.capability, memory).descriptor, config.capability)
+    return memory.end
+
+
 def simulate_device(
     config: DeviceConfig, runs: list[DeviceRun], waves: bool = False, rules: bool = True
 ) -> list[DeviceOutcome]:
@@ -66,10 +83,13 @@ def simulate_device(
 
     Raises
     ------
+    InputError
+        If a request does not fit the device.
     SimulationError
         If a byte or a statistic is not the model's, or a byte outside the outputs is written.
     """
-    work = DeviceWork(config, runs, rules)
+    needed = max(_memory_of(request, config) for run in runs for request in run.requests)
+    work = DeviceWork(config, runs, rules, max(MEMORY_BYTES, 1 << (needed - 1).bit_length()))
     return cast(list[DeviceOutcome], run_bench("sim.device_testbench", config, work, len(runs), waves, "axi"))
 
 

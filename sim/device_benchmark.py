@@ -91,8 +91,8 @@ def report(label: str, request: Request, outcome: DeviceOutcome, config: DeviceC
 def run_device_benchmarks(config: DeviceConfig, latency: int = LATENCY) -> None:
     """Run all benchmarks on `config` and print what they measured, held to the model byte by byte."""
     asked = requests()
-    runs = [DeviceRun(label, [request], latency) for label, request in asked.items()]
+    outcomes = simulate_device(config, [DeviceRun(label, [asked[label]], latency) for label in asked], rules=False)
     print(f"Device of a {config.size}, {latency} cycles of memory latency, a beat a cycle either way.")
     print("From the first read for the descriptor to its record; output and traffic are equal to the model's.")
-    for (label, request), outcome in zip(asked.items(), simulate_device(config, runs, rules=False), strict=True):
+    for (label, request), outcome in zip(asked.items(), outcomes, strict=True):
         print(report(label, request, outcome, config))

@@ -17,13 +17,14 @@ from golden.options import (
     add_config_options,
     add_device_options,
     add_mask_options,
+    add_threshold_options,
     count,
     device_config_of,
     mask_of,
     natural,
+    threshold_of,
 )
 from golden.tensors import load_attention
-from golden.threshold import Threshold
 from sim.device import DEVICES, fault_run, random_device_run, simulate_device, simulate_faults
 from sim.device_benchmark import LATENCY, figures, report, run_device_benchmarks
 from sim.device_testbench import DeviceRun
@@ -34,7 +35,7 @@ from sim.report import mask_fields, shape_fields, write_json
 def _device(options: argparse.Namespace) -> None:
     if not 0 <= options.stall < 1:
         raise InputError(f"stall must be a probability from 0 to below 1, not {options.stall}")
-    threshold = Threshold.of(options.tau)
+    threshold = threshold_of(options)
     config = device_config_of(options)
     tensors = load_attention(options.input)
     request = Request(tensors.quantise(), mask_of(options, tensors.mask), threshold)
@@ -50,6 +51,8 @@ def _device(options: argparse.Namespace) -> None:
             **shape_fields(request.attention),
             **mask_fields(request.mask),
             "tau": options.tau,
+            "epsilon": options.epsilon,
+            "target": options.target,
             "latency": options.latency,
             "stall": options.stall,
             "seed": options.seed,
@@ -116,7 +119,7 @@ def add_device_commands(commands: Any) -> None:
     add_device_options(command)
     command.add_argument("--input", type=Path, required=True, metavar="FILE", help=".npz file with arrays q, k and v")
     add_mask_options(command)
-    command.add_argument("--tau", type=float, metavar="BITS", help="threshold; nothing is dropped by default")
+    add_threshold_options(command)
     _add_latency(command)
     command.add_argument(
         "--stall", type=float, default=0.0, metavar="P", help="share of cycles in which a channel pauses; 0 by default"

@@ -21,7 +21,7 @@ from golden.device.status import DeviceStatus
 from golden.masks import MaskKind
 from sim.core_testbench import raise_problems
 from sim.runner import load_work, report_progress, save_result
-from sim.simulated_device import MEMORY_BASE, Session, SimulatedDevice, record_differences
+from sim.simulated_device import Session, SimulatedDevice, record_differences
 
 TIMEOUT_CYCLES = 600
 STALL_CYCLES = 4000
@@ -301,7 +301,7 @@ class FaultSession:
             head, block = self._random.randrange(d.kv_heads), self._random.randrange(blocks)
             place = d.mask_address + head * d.mask_head_stride + block * d.mask_row_stride
             spoilt = bytes(d.mask_row_stride)
-        first = place - MEMORY_BASE
+        first = place - self._device.memory.base
         content[first : first + len(spoilt)] = spoilt
 
     async def _arm(self, delay: int) -> None:
@@ -389,7 +389,7 @@ class FaultSession:
 async def replay(dut):
     """Every fault is told as it should be, writes nothing outside the output, and leaves the next request right."""
     work: FaultWork = load_work()
-    device = SimulatedDevice(dut, work.config.beat_bytes)
+    device = SimulatedDevice(dut, work.config)
     ended: Counter[tuple[str, str]] = Counter()
     for run in work.runs:
         await device.reset(run.latency, run.pause, run.seed)

@@ -42,11 +42,12 @@ class DeviceRun:
 
 @dataclass(frozen=True)
 class DeviceWork:
-    """What a simulation has to do; whether it watches the rules of AXI."""
+    """What a simulation has to do; whether it watches the rules of AXI, and what memory there is."""
 
     config: DeviceConfig
     runs: list[DeviceRun]
-    rules: bool = True
+    rules: bool
+    memory_bytes: int
 
 
 @dataclass
@@ -82,7 +83,7 @@ def run_requests(device: SimulatedDevice, config: DeviceConfig, run: DeviceRun) 
 async def replay(dut):
     """Every byte that is written and every statistic is as the model says, and nothing else is written."""
     work: DeviceWork = load_work()
-    device = SimulatedDevice(dut, work.config.beat_bytes if work.rules else 0)
+    device = SimulatedDevice(dut, work.config, work.rules, work.memory_bytes)
     outcomes = []
     for run in work.runs:
         await device.reset(run.latency, run.pause, run.seed)

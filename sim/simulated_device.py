@@ -26,12 +26,16 @@ from sim.axi_memory import CLOCK_NS, GuardedMemory, pauses
 from sim.axi_rules import AxiRules
 
 MEMORY_BYTES = 1 << 22
-MEMORY_BASE = 3 << 32
-"""Above 32 bits, so that addresses need all of theirs."""
+"""Of the memory, unless more is needed; a power of two."""
 
 SLOTS = 4
 CYCLES_MAX = 10_000_000
 """Cycles that a descriptor may take before it is taken to hang."""
+
+
+def memory_base(config: DeviceConfig) -> int:
+    """Return the address of the memory: where addresses need all the bits that the bus has, but for NumPy's int64."""
+    return 3 << min(config.address_bits, 62) - 2
 
 
 class SimulatedWindow:
@@ -59,20 +63,24 @@ class SimulatedDevice:
     ----------
     dut
         The simulated top.
-    beat_bytes : int
-        Of its bus, to hold the master to the rules of AXI in every cycle, which takes time; 0 to leave that out.
+    config : DeviceConfig
+        Its configuration.
+    rules : bool
+        Hold the master to the rules of AXI in every cycle, which takes time.
+    memory_bytes : int
+        Of the memory, a power of two.
     """
 
-    def __init__(self, dut: Any, beat_bytes: int):
+    def __init__(self, dut: Any, config: DeviceConfig, rules: bool = True, memory_bytes: int = MEMORY_BYTES):
         self.dut = dut
         dut.aresetn.value = 0
         Clock(dut.aclk, CLOCK_NS, unit="ns").start()
-        self.memory = GuardedMemory(dut, MEMORY_BYTES, MEMORY_BASE)
+        self.memory = GuardedMemory(dut, memory_bytes, memory_base(config))
         self.master = AxiLiteMaster(
             AxiLiteBus.from_prefix(dut, "s_axil"), dut.aclk, dut.aresetn, reset_active_level=False
         )
-        if beat_bytes:
-            cocotb.start_soon(AxiRules(dut, "m_axi", dut.aclk, beat_bytes, dut.aresetn).watch())
+        if rules:
+            cocotb.start_soon(AxiRules(dut, "m_axi", dut.aclk, config.beat_bytes, dut.aresetn).watch())
         write, read = self.master.write_if, self.master.read_if
         self._channels = [write.aw_channel, write.w_channel, write.b_channel, read.ar_channel, read.r_channel]
 

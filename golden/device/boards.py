@@ -205,6 +205,11 @@ class MappedMemory:
         self._used[start] = size
         return MappedBuffer(self, self._bytes[start : start + size], self._address + start)
 
+    @property
+    def end(self) -> int:
+        """Bytes from the first one of the memory to the last one in use."""
+        return max((first + size for first, size in self._used.items()), default=0)
+
     def release(self, buffer: MappedBuffer) -> None:
         """Take back a buffer."""
         del self._used[buffer.address - self._address]

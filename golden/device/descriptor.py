@@ -11,6 +11,7 @@ from golden import formats
 from golden.device.config import Capability
 from golden.device.packed import Alignment, Packed, packed
 from golden.device.status import DeviceStatus
+from golden.errors import InputError
 from golden.key_sequence import BITMAP_WORDS, WORD_BLOCKS
 from golden.masks import MaskKind
 
@@ -197,3 +198,10 @@ def check(descriptor: Descriptor, capability: Capability) -> DeviceStatus:
         Of the device.
     """
     return next((status for status, failed in _faults(descriptor, capability) if failed), DeviceStatus.OK)
+
+
+def require_good(descriptor: Descriptor, capability: Capability) -> None:
+    """Raise InputError if a device would end this descriptor before it reads more."""
+    status = check(descriptor, capability)
+    if status is not DeviceStatus.OK:
+        raise InputError(f"the device would end this descriptor with {status.name}: {status.meaning}")

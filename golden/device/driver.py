@@ -13,7 +13,7 @@ import numpy as np
 from golden import formats
 from golden.device.boards import Memory, Window
 from golden.device.config import Capability
-from golden.device.descriptor import Descriptor, Flag, check
+from golden.device.descriptor import Descriptor, Flag, require_good
 from golden.device.layout import Placement, Request
 from golden.device.record import Record
 from golden.device.registers import BY_NAME, COUNTERS, IDENTITY, MAJOR, REGISTERS
@@ -237,9 +237,8 @@ class Device:
         InputError
             If the device would refuse it, or the queue is full.
         """
-        status = check(descriptor, self.capability)
-        if checked and status is not DeviceStatus.OK:
-            raise InputError(f"the device would end this descriptor with {status.name}: {status.meaning}")
+        if checked:
+            require_good(descriptor, self.capability)
         if (self._submitted - self.read("HEAD")) % WORD >= self._slots:
             raise InputError(f"all {self._slots} slots of the queue are taken; wait for one")
         if self._interrupt is not None:

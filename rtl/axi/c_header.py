@@ -14,7 +14,7 @@ PREFIX = "LEAN_ATTENTION"
 HEAD = f"""\
 /* The lean-attention device as software sees it: registers, descriptors, completion records.
  * Written by python -m rtl registers, for every configuration: what a device was built with is in its registers.
- * All integers are little-endian. C11 or C++11.
+ * All integers are little-endian. C99 or C++11, or later.
  */
 #ifndef {PREFIX}_H
 #define {PREFIX}_H
@@ -22,10 +22,15 @@ HEAD = f"""\
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef __cplusplus
+#if defined(__cplusplus)
 #define {PREFIX}_ASSERT static_assert
-#else
+#elif __STDC_VERSION__ >= 201112L
 #define {PREFIX}_ASSERT _Static_assert
+#else
+/* A condition that does not hold declares an array of a negative size. */
+#define {PREFIX}_JOIN(a, b) a##b
+#define {PREFIX}_NAME(line) {PREFIX}_JOIN(lean_attention_assertion_, line)
+#define {PREFIX}_ASSERT(condition, text) typedef char {PREFIX}_NAME(__LINE__)[(condition) ? 1 : -1]
 #endif
 """
 
