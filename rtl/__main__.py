@@ -8,13 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from golden.config import PRESETS, CoreConfig
-from golden.device.config import DEVICE_PRESETS, SIZES, DeviceConfig
+from golden.config import PRESETS, ClusterConfig, CoreConfig
+from golden.device.config import DEVICE_PRESETS, SIZES
 from golden.errors import InputError
 from golden.files import require_writable, write_text
 from golden.options import (
+    add_cluster_options,
     add_config_options,
     add_device_options,
+    cluster_config_of,
     config_of,
     count,
     device_config_of,
@@ -36,7 +38,7 @@ def _config_of(options: argparse.Namespace) -> Config:
     for name in SIZES:
         if getattr(options, name) is not None:
             raise InputError(f"--{name.replace('_', '-')} is a size of a device, for --top axi or registers")
-    return config_of(options)
+    return cluster_config_of(options) if options.top == "cluster" else config_of(options)
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -55,12 +57,13 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _lint(options: argparse.Namespace) -> int:
     clean = True
-    beside = {
-        f"{top} of small": (top, DEVICE_PRESETS["small"] if top == "axi" else PRESETS["small"])
-        for top in TOPS
-        if top != "core"
-    }
-    for name, (top, config) in ({name: ("core", config) for name, config in PRESETS.items()} | beside).items():
+    small = PRESETS["small"]
+    beside: dict[str, Config] = {top: small for top in TOPS if top != "core"}
+    beside |= {"cluster": ClusterConfig(small), "axi": DEVICE_PRESETS["small"]}
+    for name, (top, config) in {
+        **{name: ("core", config) for name, config in PRESETS.items()},
+        **{f"{top} of small": (top, config) for top, config in beside.items()},
+    }.items():
         complaints = lint(config, options.build / name, top)
         clean = clean and not complaints
         print(f"lint of {name}: {complaints or 'clean'}", flush=True)
@@ -68,7 +71,7 @@ def _lint(options: argparse.Namespace) -> int:
 
 
 def _print_options(config: CoreConfig, folder: Path) -> None:
-    """Print a table of the cells of a core without options, and of what each of its options adds."""
+    """Print a table of the cells of a core without options, and of what its options and the parts beside it add."""
     cells = option_cells(config, folder)
     core = cells.pop("core")
     print(
@@ -88,7 +91,7 @@ def _synth(options: argparse.Namespace) -> int:
             raise InputError(f"--options counts what each option adds to a core, not to --top {top}")
         _print_options(config, options.build / f"{config.rows}x{config.lanes}")
         return 0
-    core = config.core if isinstance(config, DeviceConfig) else config
+    core = config if isinstance(config, CoreConfig) else config.core
     folder = options.build / (f"{core.rows}x{core.lanes}" + ("" if top == "core" else f"-{top}"))
     figures = synthesise(config, folder, options.freq, options.pnr_seed, top)
     what = f"{core.rows} x {core.lanes} core" + ("" if top == "core" else f", top {top},")
@@ -114,6 +117,8 @@ def _registers(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.top != "core" and options.command not in ("generate", "synth"):
+        raise InputError(f"--top is for generate and synth, not for {options.command}")
     options.build = options.build or Path("build") / options.command
     commands = {"generate": _generate, "lint": _lint, "synth": _synth, "registers": _registers}
     return commands[options.command](options)
@@ -125,13 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=_run)
     add_config_options(parser)
+    add_cluster_options(parser)
     add_device_options(parser)
     parser.add_argument(
         "--top",
         choices=TOPS,
         default="core",
-        help="of generate and synth: a core (the default), the same with AXI4-Stream ports, or a device that runs it "
-        "from memory",
+        help="of generate and synth: a core (the default), what stands around cores, a core with AXI4-Stream ports, or "
+        "a device that runs it from memory",
     )
     parser.add_argument(
         "command",
@@ -157,7 +163,9 @@ def _parser() -> argparse.ArgumentParser:
         "--freq", type=count, default=100, metavar="MHZ", help="clock that synth aims at; 100 if not given"
     )
     parser.add_argument(
-        "--options", action="store_true", help="synth does not place, but counts what each option of the core adds"
+        "--options",
+        action="store_true",
+        help="synth does not place, but counts what each option of the core adds, and each part beside it",
     )
     parser.add_argument(
         "--pnr-seed", type=natural, default=1, metavar="N", help="seed of synth's placement; 1 if not given"

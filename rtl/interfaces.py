@@ -23,7 +23,8 @@ class Status(enum.IntEnum):
     From HEAD_DIM to STATE_LENGTH the job was rejected: its keys were discarded and its output is a single zero beat.
     After the others the output is that of the whole keys received, at most the number announced. KEY_EARLY means that
     they ended before that number, KEY_LATE that they did not end there and were discarded up to their end, KEY_TIMEOUT
-    that they stopped coming, after which the next beat is taken for the next job's.
+    that they stopped coming, after which the next beat is taken for the next job's. PART is said by a cluster of a good
+    job whose head has none the less no result: its rows or value dimension are not those of the head's job before.
     """
 
     OK = 0
@@ -41,6 +42,7 @@ class Status(enum.IntEnum):
     KEY_EARLY = 12
     KEY_LATE = 13
     KEY_TIMEOUT = 14
+    PART = 15
 
 
 class ArrayUse(enum.IntEnum):
@@ -70,6 +72,10 @@ class ArrayUse(enum.IntEnum):
     WAIT_VALUE = 4
     WAIT_OUTPUT = 5
     WAIT_SCORE = 6
+
+
+ANY_CORE = 255
+"""Number of a core, in a cluster's job, that stands for whichever is free."""
 
 
 def job_layout(config: CoreConfig) -> data.StructLayout:
@@ -170,6 +176,20 @@ def stats_layout(config: CoreConfig) -> data.StructLayout:
             "cycles": data.ArrayLayout(CYCLE_BITS, len(ArrayUse)),
         }
     )
+
+
+def cluster_job_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of a cluster's job port: a job, the core that runs it, and whether the head goes on in the next job.
+
+    Any number that is not that of a core leaves it to the cluster, as `ANY_CORE` does. Whether a head gives its state
+    or its output is `emit_state` of its last job.
+    """
+    return data.StructLayout({**{name: field.shape for name, field in job_layout(config)}, "core": 8, "more": 1})
+
+
+def route_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of a cluster's route port: a job's tag, and the core that has been given it."""
+    return data.StructLayout({"tag": config.tag_bits, "core": 8})
 
 
 def sequence_layout(config: CoreConfig) -> data.StructLayout:

@@ -1,6 +1,6 @@
 """Turns ranges of keys, bounds by position and bitmaps of blocks into the keys that jobs stream."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -10,8 +10,14 @@ from golden.key_sequence import BITMAP_WORDS, WORD_BLOCKS, SequenceStatus
 from golden.masks import MaskKind
 from rtl.interfaces import bitmap_layout, key_count_layout, key_request_layout, sequence_layout
 
-SETTLE_CYCLES = 4
-"""From a bitmap's last word until its keys are counted."""
+COMMAND_CYCLES = 5
+"""From a command to the first word of its bitmap, and as many more as its blocks have bits of keys."""
+
+COUNT_CYCLES = 6
+"""From the last word of a bitmap to the count, and as many more."""
+
+REQUEST_CYCLES = 7
+"""From a count to the first key, if all before is done."""
 
 WORD_BITS = WORD_BLOCKS.bit_length() - 1
 
@@ -26,6 +32,11 @@ def sequencer_ports(config: CoreConfig) -> dict[str, wiring.Member]:
     }
 
 
+def word_number_bits(config: CoreConfig) -> int:
+    """Return the width of the number of a bitmap's word, counted from key 0."""
+    return max(config.position_bits - WORD_BITS, 1)
+
+
 def run_layout(config: CoreConfig) -> data.StructLayout:
     """Return the layout of keys that are counted and to be requested.
 
@@ -37,7 +48,7 @@ def run_layout(config: CoreConfig) -> data.StructLayout:
             "low": config.position_bits,
             "last_key": config.position_bits,
             "block_shift": range(config.position_bits + 1),
-            "word": config.position_bits,
+            "word": word_number_bits(config),
             "keys": config.count_bits,
         }
     )
@@ -46,6 +57,13 @@ def run_layout(config: CoreConfig) -> data.StructLayout:
 def bitmap_word_layout() -> data.StructLayout:
     """Return the layout of a word of a bitmap within the bounds, and whether it is the last one."""
     return data.StructLayout({"blocks": WORD_BLOCKS, "end": 1})
+
+
+def _count_ones(bits):
+    """Return how many bits are one."""
+    if len(bits) == 1:
+        return bits
+    return _count_ones(bits[: len(bits) // 2]) + _count_ones(bits[len(bits) // 2 :])
 
 
 class KeySequencer(wiring.Component):
@@ -60,8 +78,9 @@ class KeySequencer(wiring.Component):
     Every command gets one count and, on k_req, one transfer with `last`. If it has an error it has no keys, and that
     transfer is the only one and not `wanted`. Back-pressure of an output holds the inputs, and loses nothing.
 
-    A command takes 5 cycles and one for each word of its bitmap; the count is offered `SETTLE_CYCLES` + 1 cycles after
-    the last word was taken, the first key, if all before is done, 7 after the count was.
+    A command takes `COMMAND_CYCLES` and `block_shift` cycles until its bitmap is taken, a word a cycle; the count is
+    offered `COUNT_CYCLES` and `block_shift` after the last word, the first key, if all before is done, `REQUEST_CYCLES`
+    after the count was taken.
 
     Parameters
     ----------
@@ -101,114 +120,129 @@ class KeySequencer(wiring.Component):
         config = self.config
         command = Signal(sequence_layout(config))
         status = Signal(SequenceStatus)
-        low, end = Signal(24), Signal(24)
-        first_block, last_block = Signal(config.position_bits), Signal(config.position_bits)
-        number = Signal(config.position_bits)
-        first_word, last_word = first_block >> WORD_BITS, last_block >> WORD_BITS
-
-        # Of the word on the port: the blocks within the bounds.
-        starts, ends = number == first_word, number == last_word
-        ones = (1 << WORD_BLOCKS) - 1
-        above = Mux(starts, ones << first_block[:WORD_BITS], ones)[:WORD_BLOCKS]
-        below = Mux(ends, (2 << last_block[:WORD_BITS]) - 1, ones)[:WORD_BLOCKS]
-        within = (number >= first_word) & (number <= last_word)
         good = status == SequenceStatus.OK
-        short = self.bitmap.payload.last & (number < last_word)
-        spoilt = ~good | short
+        # What is in the other bits of these fields is an error, or past all keys.
+        first, window = command.first[: config.count_bits], command.window[: config.count_bits]
+        far, wide = command.first[config.count_bits :].any(), command.window[config.count_bits :].any()
+        low, end = Signal(config.count_bits), Signal(config.count_bits)
+        last_key = (end - 1)[: config.position_bits]
+        # Keys become blocks, and blocks keys, a place a cycle.
+        steps = Signal.like(command.block_shift)
+        origin, first_block, last_block = (
+            Signal(config.position_bits, name=name) for name in ("origin", "first_block", "last_block")
+        )
+        keys = Signal(config.count_bits)
+
+        # Words of the bitmap before the bounds, and then those within them after this one; that all have come.
+        before, after = Signal(word_number_bits(config)), Signal(word_number_bits(config))
+        begun, past = Signal(), Signal()
+        inside = (before == 0) & ~past
+        starts, ends = inside & ~begun, inside & (after == 0)
+        every = Const((1 << WORD_BLOCKS) - 1)
+        above = (every << Mux(starts, first_block[:WORD_BITS], 0))[:WORD_BLOCKS]
+        below = every >> Mux(ends, ~last_block[:WORD_BITS], 0)
+        short = self.bitmap.payload.last & ~past & ~ends
         word, stored = Signal(bitmap_word_layout()), Signal()
         taken = self.bitmap.valid & self.bitmap.ready
         m.d.sync += [
-            word.blocks.eq(Mux(spoilt | ~within, 0, self.bitmap.payload.blocks & above & below)),
+            word.blocks.eq(self.bitmap.payload.blocks & above & below),
             word.end.eq(Mux(good, ends | short, self.bitmap.payload.last)),
-            stored.eq(taken & Mux(good, within | short, self.bitmap.payload.last)),
+            stored.eq(taken & Mux(good, inside | short, self.bitmap.payload.last)),
         ]
         m.d.comb += [words.w_en.eq(stored), words.w_data.eq(word)]
 
-        # Blocks of the first and the last word whose keys are not all within the bounds.
-        size_mask = Signal(config.position_bits)
-        m.d.comb += size_mask.eq((1 << command.block_shift) - 1)
-        cut_low, cut_high = Signal(config.position_bits), Signal(config.position_bits)
+        # Of the first and the last block, if they are streamed, keys outside the bounds are not.
         population = Signal(range(WORD_BLOCKS + 1))
-        blocks = Signal(config.count_bits)
-        keys = Signal(config.count_bits)
-        m.d.sync += population.eq(Mux(stored, sum(word.blocks[bit] for bit in range(WORD_BLOCKS)), 0))
-        m.d.sync += blocks.eq(blocks + population)
         first_seen, last_seen = Signal(), Signal()
-        m.d.sync += [
-            first_seen.eq(taken & good & starts & self.bitmap.payload.blocks.bit_select(first_block[:WORD_BITS], 1)),
-            last_seen.eq(taken & good & ends & self.bitmap.payload.blocks.bit_select(last_block[:WORD_BITS], 1)),
-        ]
-        with m.If(first_seen):
-            m.d.sync += cut_low.eq(low & size_mask)
-        with m.If(last_seen):
-            m.d.sync += cut_high.eq(~(end - 1) & size_mask)
-        settle = Signal(range(SETTLE_CYCLES))
-        m.d.sync += keys.eq((blocks << command.block_shift) - (cut_low + cut_high))
+        size_mask = self._size_mask(command.block_shift)
+        cut = Signal(config.position_bits)
+        m.d.sync += population.eq(Mux(stored, _count_ones(word.blocks), 0))
+        with m.If(taken & starts):
+            m.d.sync += first_seen.eq(self.bitmap.payload.blocks.bit_select(first_block[:WORD_BITS], 1))
+        with m.If(taken & ends):
+            m.d.sync += last_seen.eq(self.bitmap.payload.blocks.bit_select(last_block[:WORD_BITS], 1))
 
-        shifted = Signal(config.position_bits)
-        to_shift = Signal(config.position_bits)
-        m.d.comb += shifted.eq(to_shift >> command.block_shift)
-        none = Mux(good, keys == 0, 1)
+        settle = Signal()
         with m.FSM():
             with m.State("COMMAND"):
                 m.d.comb += self.command.ready.eq(1)
-                m.d.sync += [command.eq(self.command.payload), blocks.eq(0), cut_low.eq(0), cut_high.eq(0)]
+                m.d.sync += [command.eq(self.command.payload), status.eq(SequenceStatus.OK)]
                 with m.If(self.command.valid):
                     m.next = "BOUNDS"
 
             with m.State("BOUNDS"):
                 windowed = command.mask == MaskKind.WINDOW
-                reach = Signal(signed(26))
-                m.d.comb += reach.eq(command.first_position + 1 - command.window)
+                reach = Signal(signed(config.count_bits + 2))
+                m.d.comb += reach.eq(command.first_position + 1 - window)
                 behind = command.last_position + 1
                 m.d.sync += [
-                    low.eq(Mux(windowed & (reach > command.first), reach, command.first)),
+                    low.eq(Mux(windowed & ~wide & (reach > first), reach, first)),
                     end.eq(Mux((command.mask != MaskKind.NONE) & (behind < command.end), behind, command.end)),
-                    status.eq(SequenceStatus.OK),
                 ]
                 with m.If((command.end > config.max_keys) | (command.block_shift > config.position_bits)):
                     m.d.sync += status.eq(SequenceStatus.RANGE)
                 with m.Elif((command.mask > MaskKind.WINDOW) | (windowed & (command.window == 0))):
                     m.d.sync += status.eq(SequenceStatus.MASK)
-                m.next = "FIRST"
+                m.next = "KEYS"
 
-            with m.State("FIRST"):
-                m.d.comb += to_shift.eq(low)
-                m.d.sync += first_block.eq(shifted)
-                with m.If(good & (low >= end)):
+            with m.State("KEYS"):
+                m.d.sync += [origin.eq(first), first_block.eq(low), last_block.eq(last_key)]
+                m.d.sync += steps.eq(command.block_shift)
+                with m.If(good & (far | (low >= end))):
                     m.d.sync += status.eq(SequenceStatus.EMPTY)
-                m.next = "LAST"
+                m.next = "BLOCKS"
 
-            with m.State("LAST"):
-                m.d.comb += to_shift.eq(end - 1)
-                m.d.sync += last_block.eq(shifted)
-                m.next = "ORIGIN"
+            with m.State("BLOCKS"):
+                m.d.sync += steps.eq(steps - 1)
+                with m.If(steps == 0):
+                    m.next = "WORDS"
+                with m.Else():
+                    m.d.sync += [block.eq(block >> 1) for block in (origin, first_block, last_block)]
 
-            with m.State("ORIGIN"):
-                m.d.comb += to_shift.eq(command.first)
-                m.d.sync += number.eq(shifted >> WORD_BITS)
-                with m.If(good & (last_word - first_word >= BITMAP_WORDS)):
+            with m.State("WORDS"):
+                words_before = (first_block >> WORD_BITS) - (origin >> WORD_BITS)
+                words_after = (last_block >> WORD_BITS) - (first_block >> WORD_BITS)
+                m.d.sync += [before.eq(words_before), after.eq(words_after)]
+                m.d.sync += [signal.eq(0) for signal in (begun, past, first_seen, last_seen, keys)]
+                with m.If(good & (words_after >= BITMAP_WORDS)):
                     m.d.sync += status.eq(SequenceStatus.BITMAP_LONG)
                 m.next = "BITMAP"
 
             with m.State("BITMAP"):
                 # A word may be on its way to the FIFO.
                 m.d.comb += self.bitmap.ready.eq(words.w_level < BITMAP_WORDS)
+                m.d.sync += [keys.eq(keys + population), steps.eq(command.block_shift)]
                 with m.If(taken):
-                    with m.If(number <= last_word):
-                        m.d.sync += number.eq(number + 1)
+                    with m.If(before != 0):
+                        m.d.sync += before.eq(before - 1)
+                    with m.Else():
+                        m.d.sync += [begun.eq(1), after.eq(after - 1), past.eq(past | ends)]
                     with m.If(self.bitmap.payload.last):
                         with m.If(good & short):
                             m.d.sync += status.eq(SequenceStatus.BITMAP_SHORT)
                         m.next = "SETTLE"
 
             with m.State("SETTLE"):
-                m.d.sync += settle.eq(settle + 1)
-                with m.If(settle == SETTLE_CYCLES - 1):
-                    m.d.sync += settle.eq(0)
-                    with m.If(good & none):
-                        m.d.sync += status.eq(SequenceStatus.EMPTY)
-                    m.next = "COUNT"
+                m.d.sync += [keys.eq(keys + population), settle.eq(~settle)]
+                with m.If(settle):
+                    m.next = "SCALE"
+
+            with m.State("SCALE"):
+                m.d.sync += steps.eq(steps - 1)
+                with m.If(steps == 0):
+                    m.next = "CUT LOW"
+                with m.Else():
+                    m.d.sync += keys.eq(keys << 1)
+
+            with m.State("CUT LOW"):
+                m.d.comb += cut.eq(Mux(first_seen, low & size_mask, 0))
+                m.d.sync += keys.eq(keys - cut)
+                m.next = "CUT HIGH"
+
+            with m.State("CUT HIGH"):
+                m.d.comb += cut.eq(Mux(last_seen, ~last_key & size_mask, 0))
+                m.d.sync += keys.eq(keys - cut)
+                m.next = "COUNT"
 
             with m.State("COUNT"):
                 m.d.comb += self.count.valid.eq(1)
@@ -220,25 +254,27 @@ class KeySequencer(wiring.Component):
                 with m.If(idle):
                     m.next = "COMMAND"
         m.d.comb += [
-            self.count.payload.keys.eq(Mux(none, 0, keys)),
-            self.count.payload.status.eq(status),
             run.low.eq(low),
-            run.last_key.eq(end - 1),
+            run.last_key.eq(last_key),
             run.block_shift.eq(command.block_shift),
-            run.word.eq(first_word),
-            run.keys.eq(Mux(none, 0, keys)),
+            run.word.eq(first_block >> WORD_BITS),
+            run.keys.eq(Mux(good, keys, 0)),
+            self.count.payload.keys.eq(run.keys),
+            self.count.payload.status.eq(Mux(good & (keys == 0), SequenceStatus.EMPTY, status)),
         ]
+
+    def _size_mask(self, block_shift):
+        """Return the places of a key's index that are within its block."""
+        return Cat(block_shift > place for place in range(self.config.position_bits))
 
     def _request(self, m, words, new_run, start, idle):
         """Request the keys of a run: find the next block of the word, its first and last key; count through them."""
         config = self.config
         run = Signal(run_layout(config))
-        active = Signal()
-        ended = Signal()
+        active, ended = Signal(), Signal()
         left = Signal.like(run.keys)
         bits = Signal(WORD_BLOCKS)
-        word = Signal(config.position_bits)
-        next_word = Signal(config.position_bits)
+        word, next_word = Signal.like(run.word), Signal.like(run.word)
 
         # A stage moves on when the one after it is free or moves on.
         numbered, placed, clipped, valid = Signal(), Signal(), Signal(), Signal()
@@ -255,12 +291,11 @@ class KeySequencer(wiring.Component):
         rest = bits & ~lowest
         index = Cat(Cat(lowest[n] for n in range(WORD_BLOCKS) if n >> bit & 1).any() for bit in range(WORD_BITS))
         with m.If(number_free):
-            m.d.sync += [numbered.eq(bits != 0), block.eq(Cat(index, word)), bits.eq(rest)]
+            m.d.sync += [numbered.eq((bits != 0) & (run.keys != 0)), block.eq(Cat(index, word)), bits.eq(rest)]
         with m.If(place_free):
             m.d.sync += [placed.eq(numbered), placed_first.eq(block << run.block_shift)]
         with m.If(clip_free):
-            size_mask = ((1 << run.block_shift) - 1)[: config.position_bits]
-            placed_last = placed_first | size_mask
+            placed_last = placed_first | self._size_mask(run.block_shift)
             m.d.sync += [
                 clipped.eq(placed),
                 first.eq(Mux(placed_first < run.low, run.low, placed_first)),
@@ -279,7 +314,7 @@ class KeySequencer(wiring.Component):
         m.d.comb += words.r_en.eq(loads)
         with m.If(loads):
             m.d.sync += [
-                bits.eq(Mux(run.keys == 0, 0, loaded.blocks)),
+                bits.eq(loaded.blocks),
                 ended.eq(loaded.end),
                 word.eq(next_word),
                 next_word.eq(next_word + 1),

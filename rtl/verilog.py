@@ -6,19 +6,24 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from amaranth.back import verilog
-from amaranth.hdl import Shape
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Shape
 from amaranth.lib import data, wiring
 
 import golden.formats
-from golden.config import CoreConfig
+from golden.config import ClusterConfig, CoreConfig
 from golden.device.config import DeviceConfig
 from golden.device.status import DeviceStatus
+from golden.key_sequence import SequenceStatus
 from rtl.axi.stream_top import AxiStream, StreamTop
 from rtl.axi.top import LeanAttentionAxi, device_ports
+from rtl.cluster import Cluster, cluster_ports
 from rtl.core import LeanAttentionCore, core_ports
 from rtl.interfaces import ArrayUse, Status
+from rtl.key_sequencer import KeySequencer, sequencer_ports
+from rtl.masked_core import MaskedCore, masked_core_ports
+from rtl.merge_unit import MergeUnit, merge_unit_ports
 
-Config = CoreConfig | DeviceConfig
+Config = CoreConfig | ClusterConfig | DeviceConfig
 
 
 def _fields(layout: data.Layout, offset: int = 0, prefix: str = "") -> dict[str, list[int]]:
@@ -73,8 +78,8 @@ class Top(NamedTuple):
     module : str
         Name of the top module.
     component, ports : callable
-        Return the component and its ports, by name, of a configuration: a `DeviceConfig` for the device, else a
-        `CoreConfig`.
+        Return the component and its ports, by name, of a configuration: a `ClusterConfig` for the cluster, a
+        `DeviceConfig` for the device, else a `CoreConfig`.
     statuses : type
         The status codes that it gives.
     port : callable
@@ -91,6 +96,10 @@ class Top(NamedTuple):
 
 TOPS = {
     "core": Top("lean_attention", LeanAttentionCore, core_ports),
+    "masked-core": Top("lean_attention_masked_core", MaskedCore, masked_core_ports),
+    "cluster": Top("lean_attention_cluster", Cluster, cluster_ports),
+    "key-sequencer": Top("lean_attention_key_sequencer", KeySequencer, sequencer_ports, SequenceStatus),
+    "merge-unit": Top("lean_attention_merge_unit", MergeUnit, merge_unit_ports),
     "stream": Top("lean_attention_axis", StreamTop, core_ports, port=_axi_stream),
     "axi": Top("lean_attention_axi", LeanAttentionAxi, device_ports, DeviceStatus, _signal),
 }
@@ -98,12 +107,34 @@ TOPS = {
 TOP = TOPS["core"].module
 
 
+class CoreModule(wiring.Component):
+    """An instance of the core's module, whose Verilog stands beside: all cores of a cluster are of one module."""
+
+    def __init__(self, config: CoreConfig):
+        super().__init__(core_ports(config))
+
+    def elaborate(self, platform):
+        m = Module()
+        ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+        for name, member in self.signature.members.items():
+            stream = getattr(self, name)
+            there, back = ("i", "o") if member.flow is wiring.In else ("o", "i")
+            ports |= {
+                f"{there}_{name}__payload": stream.payload.as_value(),
+                f"{there}_{name}__valid": stream.valid,
+                f"{back}_{name}__ready": stream.ready,
+            }
+        m.submodules.core = Instance(TOP, **ports)
+        return m
+
+
 def generate(config: Config, top: str = "core") -> str:
     """Return the Verilog of a configuration, its top module named as `TOPS` says of `top`."""
     # The wheel of Yosys that is installed with the project, whatever else is on the PATH.
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
-    component = TOPS[top].component(config)
-    return verilog.convert(component, name=TOPS[top].module, emit_src=False, strip_internal_attrs=True)
+    component = Cluster(config, CoreModule) if top == "cluster" else TOPS[top].component(config)
+    text = verilog.convert(component, name=TOPS[top].module, emit_src=False, strip_internal_attrs=True)
+    return text + generate(config.core) if top == "cluster" else text
 
 
 def describe(config: Config, top: str = "core") -> dict[str, Any]:

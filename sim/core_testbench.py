@@ -47,10 +47,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Work:
-    """What a simulation has to do."""
+    """What a simulation has to do; whether the core is behind a key sequencer."""
 
     config: CoreConfig
     batches: list[Batch]
+    masked: bool = False
 
 
 def raise_problems(label: str, problems: list[str]) -> None:
@@ -68,7 +69,7 @@ async def replay(dut):
     Clock(dut.clk, 10, unit="ns").start()
     recordings = []
     for batch in work.batches:
-        bench = Bench(dut, work.config, batch.stall, batch.memory, batch.seed)
+        bench = Bench(dut, work.config, batch.stall, batch.memory, batch.seed, work.masked)
         await bench.reset()
         try:
             recording = await bench.run(batch.stimuli, report_progress)

@@ -9,20 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 from rtl_bench import Bench, simulate
+from sequence_cases import random_sequence
 from stream_rules import Sink, Source, Stall, at_random, flowing, until
 
 from golden.config import CoreConfig
-from golden.key_sequence import WORD_BLOCKS, KeySequence, SequenceStatus
+from golden.key_sequence import BITMAP_WORDS, WORD_BLOCKS, KeySequence, SequenceStatus
 from golden.masks import Mask, MaskKind
-from rtl.key_sequencer import BITMAP_WORDS, SETTLE_CYCLES, KeySequencer
+from rtl.key_sequencer import COMMAND_CYCLES, COUNT_CYCLES, REQUEST_CYCLES, KeySequencer
 
 CONFIG = CoreConfig(lanes=4, max_head_dim=4, max_value_dim=4, max_keys=1024)
 LARGE = CoreConfig(lanes=4, max_head_dim=4, max_value_dim=4, max_keys=1 << 16)
-
-COMMAND_CYCLES = 5
-"""From a command to its first word of bitmap."""
-REQUEST_LATENCY = 7
-"""From a count to the first key."""
 
 
 def command(sequence: KeySequence, **changes: int) -> dict[str, int]:
@@ -94,26 +90,10 @@ def run(
 def check(config: CoreConfig, sequences: list[KeySequence], stalls: Any = (flowing,) * 4) -> Run:
     """Hold counts and keys to golden."""
     seen = run(config, [command(s) for s in sequences], [packet(s) for s in sequences], stalls)
-    expected = [sequence.run(config.max_keys, BITMAP_WORDS) for sequence in sequences]
+    expected = [sequence.run(config.max_keys) for sequence in sequences]
     assert seen.count.words == [{"keys": len(keys), "status": int(status)} for status, keys in expected]
     assert seen.transfers() == [transfer for _, keys in expected for transfer in requests(keys.tolist())]
     return seen
-
-
-def random_sequence(random: np.random.Generator, config: CoreConfig, most: int) -> KeySequence:
-    """Return a command of up to about so many keys, of any density and block, with bounds that cut or leave nothing."""
-    shift = int(random.integers(0, 7))
-    first = int(random.integers(0, config.max_keys))
-    end = min(config.max_keys + int(random.random() < 0.03), first + int(random.integers(0, most)))
-    kind = MaskKind(int(random.integers(3)))
-    window = int(random.integers(1, most))
-    mask = Mask(kind, window if kind == MaskKind.WINDOW else 0)
-    low = int(np.clip(random.integers(first - 20, end + 20), 0, config.max_keys - 1))
-    high = int(np.clip(random.integers(low, low + most), 0, config.max_keys - 1))
-    origin = (first >> shift) // WORD_BLOCKS * WORD_BLOCKS
-    blocks = max((max(end - 1, first) >> shift) - origin + 1 + int(random.integers(-10, 70)), 1)
-    bitmap = random.random(blocks) < random.choice([0.02, 0.3, 0.9, 1.0])
-    return KeySequence(first, end, shift, bitmap, mask, (low, high))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +109,7 @@ def random_sequence(random: np.random.Generator, config: CoreConfig, most: int) 
 def test_random_commands(stalls: Any):
     random = np.random.default_rng(1)
     sequences = [random_sequence(random, CONFIG, 150) for _ in range(40)]
-    kinds = Counter(sequence.run(CONFIG.max_keys, BITMAP_WORDS)[0] for sequence in sequences)
+    kinds = Counter(sequence.run(CONFIG.max_keys)[0] for sequence in sequences)
     assert kinds[SequenceStatus.OK] > 15
     assert {SequenceStatus.EMPTY, SequenceStatus.BITMAP_SHORT} <= set(kinds)
     check(CONFIG, sequences, stalls)
@@ -146,7 +126,7 @@ def test_a_key_every_cycle_across_blocks_and_words():
     bitmap[[0, 1, 5, 31, 32, 40, 63, 64]] = True
     bitmap[5 * WORD_BLOCKS + 7] = True
     seen = check(CONFIG, [KeySequence(0, len(bitmap), 0, bitmap)])
-    assert seen.k_req.offered[0] == seen.count.taken[0] + REQUEST_LATENCY
+    assert seen.k_req.offered[0] == seen.count.taken[0] + REQUEST_CYCLES
     # Two empty words lie before the last key, whose own word is loaded as the first one's was.
     assert np.diff(seen.k_req.taken).tolist() == [1] * 7 + [3]
 
@@ -164,12 +144,13 @@ def test_a_run_of_blocks_that_are_not_streamed_costs_a_cycle_a_word():
     assert gaps[block:].tolist() == [1] * (block - 1)
 
 
-def test_a_count_comes_when_the_bitmap_has_come():
+@pytest.mark.parametrize("shift", [0, 3])
+def test_a_count_comes_when_the_bitmap_has_come(shift: int):
     words = 3
-    sequence = KeySequence(0, 90, 0, np.ones(words * WORD_BLOCKS, dtype=bool))
+    sequence = KeySequence(0, 90 << shift, shift, np.ones(words * WORD_BLOCKS, dtype=bool))
     seen = check(CONFIG, [sequence])
-    assert seen.bitmap.taken == [seen.command.taken[0] + COMMAND_CYCLES + n for n in range(words)]
-    assert seen.count.offered[0] == seen.bitmap.taken[-1] + SETTLE_CYCLES + 1
+    assert seen.bitmap.taken == [seen.command.taken[0] + COMMAND_CYCLES + shift + n for n in range(words)]
+    assert seen.count.offered[0] == seen.bitmap.taken[-1] + COUNT_CYCLES + shift
 
 
 def test_the_next_command_is_counted_while_keys_wait():
@@ -178,6 +159,28 @@ def test_the_next_command_is_counted_while_keys_wait():
     seen = check(CONFIG, [sequence] * 3, (flowing, flowing, flowing, until(200)))
     assert seen.count.taken[1] < 60
     assert seen.count.taken[2] > 200
+
+
+def test_words_that_find_no_room_wait():
+    """The words of a bitmap that come while the keys before wait, more than there is room for."""
+    blocks = 40 * WORD_BLOCKS
+    index = np.arange(blocks)
+    sequences = [KeySequence(0, blocks, 0, (index < 20) | (index % 90 == n)) for n in range(3)]
+    seen = check(LARGE, sequences, (flowing, flowing, flowing, until(400)))
+    assert sum(cycle < 400 for cycle in seen.bitmap.taken) <= BITMAP_WORDS + 3
+
+
+def test_bounds_cut_single_keys():
+    """Windows and ranges that begin and end within a key of each other."""
+    bitmap = np.ones(WORD_BLOCKS, dtype=bool)
+    check(
+        CONFIG,
+        [
+            KeySequence(first, 30 + late, 2, bitmap, Mask(MaskKind.WINDOW, 5), (14, 30))
+            for first in (9, 10, 11)
+            for late in (0, 1, 2)
+        ],
+    )
 
 
 def test_bounds_do_not_count_blocks_twice():

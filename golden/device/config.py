@@ -104,7 +104,7 @@ class DeviceConfig:
     data_bits: int = 128
     address_bits: int = 40
     burst_beats: int = 16
-    outstanding_reads: int = 32
+    outstanding_reads: int = 64
     buffer_beats: int = 256
     scratchpad_bytes: int = 65536
     page_entries: int = 4096
