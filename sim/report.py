@@ -16,6 +16,7 @@ from golden.errors import InputError
 from golden.files import write_text
 from golden.masks import Mask, MaskKind
 from golden.quantise import QuantisedAttention
+from sim.cluster import ClusterMeasurement
 from sim.simulate import LayerRun
 
 COLUMNS = {
@@ -128,6 +129,15 @@ def summary_files(stem: Path) -> tuple[Path, Path, Path]:
     name = stem.stem if stem.suffix in SUFFIXES else stem.name
     markdown, table, content = (stem.with_name(name + suffix) for suffix in SUFFIXES)
     return markdown, table, content
+
+
+def cluster_table(measured: dict[str, ClusterMeasurement]) -> str:
+    """Return what each rule took on a cluster, as a table in Markdown."""
+    lines = ["| rule | cycles | cores busy | of each core | merges |", "| --- | ---: | ---: | --- | ---: |"]
+    for name, found in measured.items():
+        each = ", ".join(f"{worked / found.cycles:.1%}" for worked in found.worked)
+        lines.append(f"| {name} | {found.cycles} | {found.busy:.1%} | {each} | {found.merges} |")
+    return "\n".join(lines)
 
 
 def write_summary(stem: Path, summary: dict[str, Any], points: Sequence[dict[str, Any]]) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from golden.block import run_job
+from golden.block_mask import BlockMask
 from golden.config import CoreConfig
 from golden.job import Job, JobResult
+from golden.key_sequence import job_sequence
 from golden.layer import LayerJobs, run_layer
 from golden.masks import Mask
 from golden.memory import Memory
@@ -23,13 +25,24 @@ from sim.bench import Recording
 from sim.core_testbench import Batch, Work
 from sim.runner import run_bench
 from sim.scoreboard import Expectation
-from sim.stimulus import stats_record, stimulus
+from sim.stimulus import Stimulus, masked_stimulus, stats_record, stimulus
 
 DATA_PORTS = ("q", "state", "k", "v_req", "v", "o")
 
 
-def simulate(config: CoreConfig, batches: list[Batch], waves: bool = False) -> list[Recording]:
+def simulate(config: CoreConfig, batches: list[Batch], waves: bool = False, masked: bool = False) -> list[Recording]:
     """Run `batches` on the simulated core, one after the other, each from reset.
+
+    Parameters
+    ----------
+    config : CoreConfig
+        The core.
+    batches : list of Batch
+        What to run.
+    waves : bool
+        Trace all signals.
+    masked : bool
+        Put the core behind a key sequencer: the batches are of `sim.stimulus.masked_stimulus`.
 
     Returns
     -------
@@ -42,7 +55,8 @@ def simulate(config: CoreConfig, batches: list[Batch], waves: bool = False) -> l
         If anything differs from what a batch expects, or a stream breaks its rules.
     """
     steps = sum(len(batch.stimuli) for batch in batches)
-    return run_bench("sim.core_testbench", config, Work(config, batches), steps, waves)
+    top = "masked-core" if masked else "core"
+    return run_bench("sim.core_testbench", config, Work(config, batches, masked), steps, waves, top)
 
 
 def batch_of(
@@ -137,12 +151,15 @@ class LayerWork:
         Its mask.
     memory : Memory
         The memory beside the core; by default it never stalls a stream.
+    block_mask : BlockMask, optional
+        Keys outside it are not streamed: the core is put behind a key sequencer.
     """
 
     attention: QuantisedAttention
     threshold: Threshold
     mask: Mask
     memory: Memory = field(default_factory=Memory)
+    block_mask: BlockMask | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +198,7 @@ def simulate_layers(
     seed: int = 0,
     waves: bool = False,
 ) -> list[LayerRun]:
-    """Stream whole layers through the simulated core, each from reset.
+    """Stream whole layers through the simulated core, each from reset; all have a block mask, or none.
 
     Parameters
     ----------
@@ -206,15 +223,25 @@ def simulate_layers(
     SimulationError
         If the core and golden differ.
     """
-    attended = [run_layer(layer.attention, config, layer.mask, layer.threshold) for layer in layers]
+    attended = [run_layer(layer.attention, config, layer.mask, layer.threshold, layer.block_mask) for layer in layers]
     batches = []
     for n, (layer, result) in enumerate(zip(layers, attended, strict=True)):
-        words = [stimulus(planned.job, config) for planned in result.plan]
+        words = [_stimulus(layer, planned, config) for planned in result.plan]
         expectations = [_expectation(*pair) for pair in zip(result.plan, result.results, strict=True)]
         label = f"layer {n}" if len(layers) > 1 else "layer"
         batches.append(Batch(label, words, expectations, stall=stall, memory=layer.memory, seed=seed))
-    recordings = simulate(config, batches, waves)
+    recordings = simulate(config, batches, waves, masked=any(layer.block_mask for layer in layers))
     return [_layer_run(config, *triple) for triple in zip(layers, attended, recordings, strict=True)]
+
+
+def _stimulus(layer: LayerWork, planned: PlannedJob, config: CoreConfig) -> Stimulus:
+    """Return the words of a job of a layer."""
+    if layer.block_mask is None:
+        return stimulus(planned.job, config)
+    sequence = job_sequence(
+        planned.job.positions, layer.attention.indices, layer.mask, layer.block_mask, planned.kv_head
+    )
+    return masked_stimulus(planned.job, sequence, config)
 
 
 def _layer_run(config: CoreConfig, layer: LayerWork, result: LayerJobs, recording: Recording) -> LayerRun:

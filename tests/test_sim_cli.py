@@ -22,6 +22,7 @@ import sim.__main__
 import sim.runner
 import sim.simulate
 import sim.sweep
+from golden.block_mask import BlockMask, save_block_masks
 from golden.config import PRESETS
 from golden.layer import LayerJobs, run_layer
 from golden.masks import Mask, MaskKind
@@ -164,6 +165,12 @@ CASES = {
         [],
         {"mask": Mask(MaskKind.CAUSAL)},
     ),
+    "static masks of blocks of 3 keys": (
+        (4, 2, 10, 24, 8, 8),
+        {},
+        ["--causal"],
+        {"mask": Mask(MaskKind.CAUSAL), "block_mask": BlockMask(np.arange(2 * 6 * 8).reshape(2, 6, 8) % 5 > 1, 4, 3)},
+    ),
 }
 
 
@@ -179,12 +186,15 @@ def estimate_of(file: Path, arguments: list[str], capsys: pytest.CaptureFixture[
 def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path, capsys):
     shape, arrays, arguments, asked = CASES[case]
     file, output = write(tmp_path / "x.npz", shape, **arrays), tmp_path / "new folder" / "out.json"
+    if "block_mask" in asked:
+        save_block_masks(tmp_path / "masks.npz", {0: asked["block_mask"]})
+        arguments = [*arguments, "--block-mask", str(tmp_path / "masks.npz")]
     assert main(["run", "--preset", "tiny", "--input", str(file), "--json", str(output), *arguments]) == 0
     figures, printed = json.loads(output.read_text()), capsys.readouterr().out
 
     mask, tau, epsilon, target = asked["mask"], asked.get("tau"), asked.get("epsilon"), asked.get("target")
     attention = load_attention(file).quantise(asked.get("subtract_key_mean", False))
-    result = run_layer(attention, TINY, mask, Threshold.of(tau, epsilon, target))
+    result = run_layer(attention, TINY, mask, Threshold.of(tau, epsilon, target), asked.get("block_mask"))
     expected = expected_figures(result, mask) | {
         "config": TINY.to_dict(),
         "input": "x.npz",
@@ -195,6 +205,7 @@ def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path
         "epsilon": epsilon,
         "target": target,
         "subtract_key_mean": asked.get("subtract_key_mean", False),
+        "block_mask": "masks.npz" if "block_mask" in asked else None,
         "stall": asked.get("stall", 0.0),
         "seed": asked.get("seed", 0),
     }
@@ -212,6 +223,8 @@ def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path
     assert (figures["saturated"] > 0) == ("saturate" in case)
     assert result.attended.dropped.any() == ("thresholded" in case)
     assert (len(set(figures["taus_used"])) > 1) == ("target" in case)
+    whole = run_layer(attention, TINY, mask, Threshold.of(tau, epsilon, target)).attended.streamed.sum()
+    assert (result.attended.streamed.sum() < whole) == ("static masks" in case)
 
     taus = dict.fromkeys("all" if used is None else f"{used:g}" for used in figures["taus_used"])
     assert printed.startswith("x.npz: equal to golden, bit for bit\n")
@@ -316,7 +329,7 @@ def test_a_core_that_differs_is_exit_code_1_and_says_where(tmp_path, monkeypatch
 
 def test_a_simulator_that_cannot_be_built_is_exit_code_1_and_names_the_log(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sim.runner, "BUILD_ROOT", tmp_path / "sim")
-    monkeypatch.setattr(sim.runner, "generate", lambda config: "module lean_attention(; endmodule")
+    monkeypatch.setattr(sim.runner, "generate", lambda config, top: "module lean_attention(; endmodule")
     file = write(tmp_path / "x.npz")
     for _ in range(2):  # A failed build is not taken for a simulator the next time.
         assert main(["run", "--preset", "tiny", "--input", str(file)]) == 1
