@@ -161,6 +161,28 @@ def test_the_next_command_is_counted_while_keys_wait():
     assert seen.count.taken[2] > 200
 
 
+def test_words_that_find_no_room_wait():
+    """The words of a bitmap that come while the keys before wait, more than there is room for."""
+    blocks = 40 * WORD_BLOCKS
+    index = np.arange(blocks)
+    sequences = [KeySequence(0, blocks, 0, (index < 20) | (index % 90 == n)) for n in range(3)]
+    seen = check(LARGE, sequences, (flowing, flowing, flowing, until(400)))
+    assert sum(cycle < 400 for cycle in seen.bitmap.taken) <= BITMAP_WORDS + 3
+
+
+def test_bounds_cut_single_keys():
+    """Windows and ranges that begin and end within a key of each other."""
+    bitmap = np.ones(WORD_BLOCKS, dtype=bool)
+    check(
+        CONFIG,
+        [
+            KeySequence(first, 30 + late, 2, bitmap, Mask(MaskKind.WINDOW, 5), (14, 30))
+            for first in (9, 10, 11)
+            for late in (0, 1, 2)
+        ],
+    )
+
+
 def test_bounds_do_not_count_blocks_twice():
     """A range within a single block, and one that begins in a block and ends in the next."""
     bitmap = np.ones(WORD_BLOCKS, dtype=bool)
