@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from functools import cache
@@ -13,7 +14,9 @@ from golden.cluster import ClusterJob, list_jobs, run_list
 from golden.decode_batch import decode_jobs
 from golden.partition import RULES, batch
 from golden.threshold import Threshold
+from perf_model.__main__ import main as perf_main
 from rtl.interfaces import Status
+from sim.__main__ import main as sim_main
 from sim.cluster import list_batch, simulate_lists
 from sim.cluster_bench import ClusterRecording
 from sim.cluster_testbench import ClusterBatch, check
@@ -136,3 +139,62 @@ def test_what_a_recording_lacks_or_swaps_is_seen():
         "head 0: o carries tags",
         "head 1: o carries tags",
     ]
+
+
+def options_of_cluster() -> list[str]:
+    """Return the options by which commands take `CLUSTER`."""
+    values = {**CLUSTER.to_dict(), **CORE.to_dict()}
+    del values["core"]
+    return [text for name, value in values.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def test_the_command_prints_what_a_batch_takes_and_the_model_says_the_same(tmp_path, capsys):
+    output = tmp_path / "cluster.json"
+    batch_options = ["--lengths", "300", "20", "--tile", "8", "--group", "2", "--head-dim", "12", "--tau", "5"]
+    assert sim_main(["cluster", *options_of_cluster(), *batch_options, "--json", str(output)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    content = json.loads(output.read_text())
+    assert printed[0] == (
+        "2 requests of 20 to 300 keys, 2 heads, 320 keys; rows 2, d = 12, tau 5; 3 cores of 2 x 4: "
+        "equal to golden, bit for bit"
+    )
+    assert content["config"] == CLUSTER.to_dict()
+    assert (content["batch"]["lengths"], content["batch"]["tau"], content["stall"]) == ([300, 20], 5.0, 0.0)
+    for line, (rule, found) in zip(printed[3:], content["rules"].items(), strict=True):
+        each = ", ".join(f"{worked / found['cycles']:.1%}" for worked in found["worked"])
+        assert line == f"| {rule} | {found['cycles']} | {found['busy']:.1%} | {each} | {found['merges']} |"
+    assert content["rules"]["lean"]["cycles"] < content["rules"]["whole"]["cycles"]
+
+    assert perf_main(["cluster", "--measured", str(output)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == printed[0].removesuffix(" equal to golden, bit for bit")
+    for line, (rule, found) in zip(lines[3:], content["rules"].items(), strict=True):
+        assert line == f"| {rule} | {found['cycles']} | {found['cycles']} | +0 | {found['busy']:.1%} |"
+
+    output.write_text(json.dumps(content | {"stall": 0.5}))
+    assert perf_main(["cluster", "--measured", str(output)]) == 2
+    assert "the ports of cluster.json were stalled, which the model does not follow" in capsys.readouterr().err
+    del content["rules"]["lean"]
+    output.write_text(json.dumps(content))
+    assert perf_main(["cluster", "--measured", str(output)]) == 2
+    assert "lean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--cores", "0"], "cores must be an integer from 1 to 64, not 0"),
+        (["--head-dim", "999"], "head_dim is 999; this configuration holds at most 64"),
+        (["--group", "5"], "rows is 5; this configuration holds at most 4"),
+        (["--min", "9", "--max", "5"], "lengths must rise from a shortest of at least 1, not from 9 to 5"),
+        (["--tau", "0.5"], "tau"),
+    ],
+)
+@pytest.mark.parametrize("main", [sim_main, perf_main], ids=["sim", "perf_model"])
+def test_impossible_batches_are_one_sentence(main, arguments: list[str], sentence: str, capsys):
+    assert main(["cluster", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert sentence in err
+    assert err.count("\n") == 1

@@ -77,10 +77,11 @@ def run(options: argparse.Namespace) -> None:
         config, batch, measured = load_measured(options.measured)
     else:
         config, batch = decode_of(options)
+    rules = modelled(config, batch)
     print(f"{batch.describe(config)}:")
     columns = ["rule", "cycles", *(["simulated", "difference"] if measured else []), "cores busy"]
     rows = [columns, ["---", *["---:"] * (len(columns) - 1)]]
-    for name, found in modelled(config, batch).items():
+    for name, found in rules.items():
         beside = [f"{measured[name]}", f"{found.total - measured[name]:+d}"] if measured else []
         rows.append([name, f"{found.total}", *beside, f"{found.busy(config.cores):.1%}"])
     print("\n".join("| " + " | ".join(row) + " |" for row in rows))
