@@ -1,6 +1,6 @@
 """Turns ranges of keys, bounds by position and bitmaps of blocks into the keys that jobs stream."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -138,8 +138,9 @@ class KeySequencer(wiring.Component):
         begun, past = Signal(), Signal()
         inside = (before == 0) & ~past
         starts, ends = inside & ~begun, inside & (after == 0)
-        above = Cat(~starts | (first_block[:WORD_BITS] <= n) for n in range(WORD_BLOCKS))
-        below = Cat(~ends | (last_block[:WORD_BITS] >= n) for n in range(WORD_BLOCKS))
+        every = Const((1 << WORD_BLOCKS) - 1)
+        above = (every << Mux(starts, first_block[:WORD_BITS], 0))[:WORD_BLOCKS]
+        below = every >> Mux(ends, ~last_block[:WORD_BITS], 0)
         short = self.bitmap.payload.last & ~past & ~ends
         word, stored = Signal(bitmap_word_layout()), Signal()
         taken = self.bitmap.valid & self.bitmap.ready

@@ -300,8 +300,8 @@ def test_waves_are_written_and_their_path_is_printed(tmp_path, capsys):
 def test_a_core_that_differs_is_exit_code_1_and_says_where(tmp_path, monkeypatch, capsys):
     """Golden is made to expect something else, of query 1 of head 1: row 3 of a job of two heads."""
 
-    def wrong(attention, config, mask, threshold):
-        result = run_layer(attention, config, mask, threshold)
+    def wrong(attention, config, mask, threshold, block_mask):
+        result = run_layer(attention, config, mask, threshold, block_mask)
         output = result.results[0].output.copy()
         output[3, 2] += 5
         return replace(result, results=[replace(result.results[0], output=output), *result.results[1:]])
@@ -694,7 +694,7 @@ def test_the_benches_are_random_runs_of_small_cores(monkeypatch, capsys):
 def test_help_explains_every_option(capsys):
     parser = sim.__main__._parser()
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    assert set(commands.choices) == {"run", "sweep", "bench", "soak"}
+    assert set(commands.choices) == {"run", "sweep", "bench", "cluster", "soak"}
     for command in (parser, *commands.choices.values()):
         for action in command._actions:
             assert action.help, f"{command.prog} {action.dest} has no help"
