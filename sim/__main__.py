@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from golden.batch_options import add_decode_options, decode_of
+from golden.config import ClusterConfig, CoreConfig
 from golden.errors import InputError
 from golden.files import require_writable
 from golden.options import (
@@ -40,7 +41,7 @@ from sim.report import (
     write_summary,
 )
 from sim.runner import SimulationError
-from sim.simulate import LayerWork, simulate_layers
+from sim.simulate import LayerWork, simulate_layer_on_cluster, simulate_layers
 from sim.soak import CONFIGS, soak
 from sim.sweep import SweepInput, sweep
 
@@ -71,12 +72,18 @@ def _run(options: argparse.Namespace) -> None:
     if options.json:
         require_writable(options.json)
     work = LayerWork(attention, threshold, mask, block_mask=block_mask_of(options, tensors))
-    (run,) = simulate_layers([work], config, stall=stall, seed=options.seed, waves=options.waves)
+    playing = {"stall": stall, "seed": options.seed, "waves": options.waves}
+    simulated: CoreConfig | ClusterConfig = config
+    if options.cores:
+        simulated = ClusterConfig(config, options.cores)
+        run = simulate_layer_on_cluster(work, simulated, **playing)
+    else:
+        (run,) = simulate_layers([work], config, **playing)
     figures = point(options.tau, run)
-    print_run(options.input.name, config, figures)
+    print_run(options.input.name, simulated, figures)
     if options.json:
         origin = {
-            "config": config.to_dict(),
+            "config": simulated.to_dict(),
             "input": options.input.name,
             **shape_fields(attention),
             **mask_fields(mask),
@@ -168,6 +175,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_stall(command)
     command.add_argument("--seed", type=natural, default=0, metavar="N", help="of the stalls; 0 if not given")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    command.add_argument(
+        "--cores", type=count, metavar="N", help="spread the jobs over a cluster; else one core runs them"
+    )
     command.add_argument("--waves", action="store_true", help="trace all signals into a .vcd, whose path is printed")
     command.set_defaults(run=_run)
 

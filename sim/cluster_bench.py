@@ -12,7 +12,7 @@ from cocotb.triggers import FallingEdge
 from golden.config import ClusterConfig
 from golden.memory import Memory
 from rtl import interfaces
-from sim.bench import IDLE_CYCLES_MAX, Sink, Source, Traffic
+from sim.bench import IDLE_CYCLES_MAX, INPUTS, OUTPUTS, Recording, Sink, Source, Traffic
 from sim.memory import PlayedMemory
 from sim.stimulus import Stimulus, cluster_job_word
 
@@ -40,6 +40,17 @@ class ClusterRecording:
     requests: list[list[int]]
     cores: list[int]
     traffic: dict[str, Traffic] = field(default_factory=dict)
+
+    def as_one_core(self) -> Recording:
+        """Return the same with the transfers of all cores on the ports of one."""
+        traffic = {}
+        for name in INPUTS + OUTPUTS:
+            moved = [port for of_core, port in self.traffic.items() if of_core.rstrip("0123456789") == name]
+            first = [port.first_cycle for port in moved if port.transfers]
+            traffic[name] = Traffic(
+                sum(port.transfers for port in moved), min(first, default=0), max(port.last_cycle for port in moved)
+            )
+        return Recording(self.packets, self.records, self.requests, traffic)
 
 
 class ClusterBench:

@@ -10,7 +10,9 @@ import numpy as np
 
 from golden.block import run_job
 from golden.block_mask import BlockMask
-from golden.config import CoreConfig
+from golden.cluster import ClusterJob
+from golden.config import ClusterConfig, CoreConfig
+from golden.errors import InputError
 from golden.job import Job, JobResult
 from golden.key_sequence import job_sequence
 from golden.layer import LayerJobs, run_layer
@@ -22,6 +24,8 @@ from golden.reference import max_abs_error, quantised_attention, snr_db
 from golden.threshold import Threshold
 from rtl.interfaces import ArrayUse
 from sim.bench import Recording
+from sim.cluster import cluster_stimulus, simulate_lists
+from sim.cluster_testbench import ClusterBatch
 from sim.core_testbench import Batch, Work
 from sim.runner import run_bench
 from sim.scoreboard import Expectation
@@ -100,9 +104,9 @@ class Measurement:
         Multiply-accumulates that the jobs need: rows in use times keys times head_dim, and times survivors times
         value_dim.
     utilisation : float
-        `macs` as a share of what the array could do in `cycles`.
+        `macs` as a share of what the array, or those of all cores, could do in `cycles`.
     bytes : dict of str to int
-        Bytes moved on each port.
+        Bytes moved on each port, of all cores.
     taus : list of int
         Threshold that each job was held to, as its record says, in units of a logit.
     """
@@ -116,9 +120,9 @@ class Measurement:
 
     @classmethod
     def of(
-        cls, config: CoreConfig, jobs: Sequence[Job], results: Sequence[JobResult], recording: Recording
+        cls, config: CoreConfig, jobs: Sequence[Job], results: Sequence[JobResult], recording: Recording, cores: int = 1
     ) -> Measurement:
-        """Measure a recorded run of `jobs`, whose results are `results`."""
+        """Measure a recorded run of `jobs`, whose results are `results`, on so many cores."""
         moved = [traffic for name, traffic in recording.traffic.items() if name in DATA_PORTS and traffic.transfers]
         cycles = max(traffic.last_cycle for traffic in moved) - min(traffic.first_cycle for traffic in moved) + 1
         macs = sum(
@@ -131,7 +135,7 @@ class Measurement:
             cycles=cycles,
             uses=dict(zip(ArrayUse, uses.tolist(), strict=True)),
             macs=macs,
-            utilisation=macs / (cycles * config.rows * config.lanes),
+            utilisation=macs / (cycles * config.rows * config.lanes * cores),
             bytes={name: recording.traffic[name].transfers * config.beat_bytes(name) for name in DATA_PORTS},
             taus=[record["tau"] for record in records],
         )
@@ -244,11 +248,49 @@ def _stimulus(layer: LayerWork, planned: PlannedJob, config: CoreConfig) -> Stim
     return masked_stimulus(planned.job, sequence, config)
 
 
-def _layer_run(config: CoreConfig, layer: LayerWork, result: LayerJobs, recording: Recording) -> LayerRun:
+def simulate_layer_on_cluster(
+    layer: LayerWork, config: ClusterConfig, *, stall: float = 0.0, seed: int = 0, waves: bool = False
+) -> LayerRun:
+    """Stream a layer through the simulated cluster, each of its jobs on whichever core is free.
+
+    Parameters
+    ----------
+    layer : LayerWork
+        The layer. Its memory is one that never stalls a stream.
+    config : ClusterConfig
+        The cluster.
+    stall, seed, waves
+        As of `simulate_layers`.
+
+    Returns
+    -------
+    LayerRun
+        Its bits are those of one core.
+
+    Raises
+    ------
+    InputError
+        If a core can't hold the layer, or its threshold is a target: tau goes from job to job of one core.
+    SimulationError
+        If the cluster and golden differ.
+    """
+    if layer.threshold.target:
+        raise InputError("a target is followed from job to job on one core: give a tau, or a single core")
+    result = run_layer(layer.attention, config.core, layer.mask, layer.threshold, layer.block_mask)
+    expectations = [_expectation(*pair) for pair in zip(result.plan, result.results, strict=True)]
+    words = [cluster_stimulus(ClusterJob(planned.job), config) for planned in result.plan]
+    batch = ClusterBatch("layer", words, expectations, expectations, stall=stall, seed=seed)
+    (recording,) = simulate_lists(config, [batch], waves)
+    return _layer_run(config.core, layer, result, recording.as_one_core(), config.cores)
+
+
+def _layer_run(
+    config: CoreConfig, layer: LayerWork, result: LayerJobs, recording: Recording, cores: int = 1
+) -> LayerRun:
     exact = quantised_attention(layer.attention, layer.mask)
     return LayerRun(
         result,
-        Measurement.of(config, [planned.job for planned in result.plan], result.results, recording),
+        Measurement.of(config, [planned.job for planned in result.plan], result.results, recording, cores),
         snr_db(exact, result.attended.real_output),
         max_abs_error(exact, result.attended.real_output),
     )

@@ -23,13 +23,15 @@ import sim.runner
 import sim.simulate
 import sim.sweep
 from golden.block_mask import BlockMask, save_block_masks
-from golden.config import PRESETS
+from golden.cluster import ClusterJob
+from golden.config import PRESETS, ClusterConfig
 from golden.layer import LayerJobs, run_layer
 from golden.masks import Mask, MaskKind
 from golden.memory import Memory
 from golden.quantise import QuantisedAttention
 from golden.tensors import load_attention
 from golden.threshold import Threshold
+from perf_model.cluster import cluster_cycles
 from rtl.interfaces import ArrayUse
 from sim.__main__ import main
 from sim.report import COLUMNS
@@ -239,6 +241,41 @@ def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path
         f"q {expected['bytes']['q']}, k {expected['bytes']['k']}, v_req {expected['bytes']['v_req']}, ",
     ):
         assert text in printed
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["", "block mask"])
+def test_a_layer_on_a_cluster_has_the_bits_of_one_core_and_the_cycles_of_the_model(masked, tmp_path, capsys):
+    """A causal prefill, whose jobs are of unequal lengths, on as many cores as take three of them each."""
+    file = write(tmp_path / "x.npz", (4, 2, 10, 24, 9, 6))
+    attention, mask, threshold = load_attention(file).quantise(), Mask(MaskKind.CAUSAL), Threshold.of(3)
+    arguments = ["run", "--preset", "tiny", "--input", str(file), "--causal", "--tau", "3"]
+    block_mask = None
+    if masked:
+        block_mask = CASES["static masks of blocks of 3 keys"][3]["block_mask"]
+        save_block_masks(tmp_path / "masks.npz", {0: block_mask})
+        arguments += ["--block-mask", str(tmp_path / "masks.npz")]
+    output = tmp_path / "out.json"
+    assert main([*arguments, "--cores", "3", "--json", str(output)]) == 0
+    figures, printed = json.loads(output.read_text()), capsys.readouterr().out
+    assert "core        3-core 4 x 4\n" in printed
+
+    config, result = ClusterConfig(TINY, 3), run_layer(attention, TINY, mask, threshold, block_mask)
+    expected = expected_figures(result, mask) | {"config": config.to_dict()}
+    assert {name: figures[name] for name in expected} == expected
+    listed = [ClusterJob(planned.job) for planned in result.plan]
+    cycles = cluster_cycles(config, listed, [found.survivors for found in result.results]).total
+    assert figures["cycles"] == cycles < 0.5 * estimate_of(file, arguments[5:], capsys)["cycles"]
+    assert figures["utilisation"] == pytest.approx(figures["macs"] / (16 * 3 * cycles))
+
+
+def test_a_target_is_not_followed_from_core_to_core(tmp_path, capsys):
+    file, output = write(tmp_path / "x.npz", (2, 1, 9, 20, 4, 4)), tmp_path / "out.json"
+    output.write_text("precious")
+    arguments = ["run", "--preset", "tiny", "--target", "0.5", "--cores", "2"]
+    assert main([*arguments, "--input", str(file), "--json", str(output)]) == 2
+    said = "error: a target is followed from job to job on one core: give a tau, or a single core\n"
+    assert capsys.readouterr().err == said
+    assert output.read_text() == "precious"
 
 
 def test_an_output_without_error_has_no_snr_in_json(tmp_path, monkeypatch, capsys):
