@@ -66,6 +66,10 @@ class BlockMask:
             if largest >= end:
                 raise InputError(f"the block mask ends before {name} {end}, the layer goes up to {largest}")
 
+    def of_rows(self, positions: np.ndarray) -> np.ndarray:
+        """Return which blocks of keys are streamed to a job with rows at `positions`: bool, (kv_heads, key_blocks)."""
+        return np.asarray(self.allowed[:, np.unique(positions // self.query_block)].any(axis=1))
+
     def streamed(self, positions: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Return which keys are streamed to a job.
 
@@ -81,8 +85,7 @@ class BlockMask:
         numpy.ndarray
             bool, shape (kv_heads, keys).
         """
-        blocks = self.allowed[:, np.unique(positions // self.query_block)].any(axis=1)
-        return np.asarray(np.take(blocks, indices // self.key_block, axis=1))
+        return np.asarray(np.take(self.of_rows(positions), indices // self.key_block, axis=1))
 
 
 def save_block_masks(path: Path, masks: dict[int, BlockMask], **metadata: str | float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from golden import formats
 from golden.errors import InputError
@@ -123,6 +124,11 @@ class CoreConfig:
                 raise InputError(f"{name} must be {allowed}")
 
     @property
+    def size(self) -> str:
+        """Rows and lanes, for messages."""
+        return f"{self.rows} x {self.lanes}"
+
+    @property
     def position_bits(self) -> int:
         """Width of a key index and of a row position."""
         return (self.max_keys - 1).bit_length()
@@ -240,6 +246,48 @@ PRESETS: dict[str, CoreConfig] = {
 `rows_per_scaler` costs no cycles from a head dimension of 16 (tiny), 32 (small, default), 64 (wide) or 256 (latent) on;
 `rows_per_budget`, in jobs with an error bound, from 16 (tiny), 32 (small), 64 (default, wide) or 256 (latent) on.
 """
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """Size of a cluster: cores that share one queue of jobs, and a merge unit.
+
+    Parameters
+    ----------
+    core : CoreConfig
+        Each of the cores.
+    cores : int
+        How many, 1 to 64.
+    queue_jobs : int
+        Jobs that can wait in front of each core, from 3 to 256.
+    queue_beats : int
+        Beats of their queries that can wait there, from 3 to 4096.
+
+    Raises
+    ------
+    InputError
+        If a value is outside what is said above.
+    """
+
+    core: CoreConfig
+    cores: int = 4
+    queue_jobs: int = 16
+    queue_beats: int = 512
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("cores", 1, 64), ("queue_jobs", 3, 256), ("queue_beats", 3, 4096)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise InputError(f"{name} must be an integer from {least} to {most}, not {value!r}")
+
+    @property
+    def size(self) -> str:
+        """Cores, and their rows and lanes, for messages."""
+        return f"{self.cores}-core {self.core.size}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parameters by name, those of the cores in ``core``."""
+        return asdict(self)
 
 
 def preset(name: str) -> CoreConfig:

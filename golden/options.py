@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from golden.block_mask import BlockMask, load_block_masks
-from golden.config import PRESETS, CoreConfig, preset
+from golden.config import PRESETS, ClusterConfig, CoreConfig, preset
 from golden.errors import InputError
 from golden.masks import Mask
 from golden.tensors import AttentionTensors
@@ -23,6 +23,9 @@ class Commands(Protocol):
     def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:
         """Add the parser of one command."""
 
+
+CLUSTER_FIELDS = [field for field in fields(ClusterConfig) if field.name != "core"]
+"""Parameters of a cluster beside its cores."""
 
 THRESHOLD_OPTIONS = (
     ("tau", "BITS", "drop keys whose weight is below 2^-BITS of the largest of each row"),
@@ -51,6 +54,26 @@ def config_of(options: argparse.Namespace) -> CoreConfig:
         If there is no such preset or configuration.
     """
     return preset(options.preset).override(**{field.name: getattr(options, field.name) for field in fields(CoreConfig)})
+
+
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each parameter of a cluster beside those of its cores."""
+    for field in CLUSTER_FIELDS:
+        option = "--" + field.name.replace("_", "-")
+        parser.add_argument(
+            option, type=int, default=field.default, metavar="N", help=f"{field.name} of a cluster ({field.default})"
+        )
+
+
+def cluster_config_of(options: argparse.Namespace) -> ClusterConfig:
+    """Return the cluster that the options of `add_config_options` and `add_cluster_options` ask for.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset, configuration or cluster.
+    """
+    return ClusterConfig(config_of(options), **{field.name: getattr(options, field.name) for field in CLUSTER_FIELDS})
 
 
 def count(text: str) -> int:

@@ -144,6 +144,50 @@ class Partition:
         """Times that two partial states are merged."""
         return sum(len(spans) for spans in self.workers) - len(self.keys)
 
+    def listed(self) -> list[tuple[int, Span]]:
+        """Return the spans, each after its worker's number, in an order in which a cluster can take and return them.
+
+        A cluster takes one list of jobs and returns the heads in the order of the list (`golden.cluster`), so the heads
+        are listed in the order in which they are done: always the one that is done first if it comes next on its
+        workers. The spans of a head follow each other by rising key. A worker may do its spans in another order than
+        in `workers`, which changes no result.
+        """
+        time = [0] * len(self.workers)
+        # Of the heads of one and the same worker only the shortest can be next.
+        alone: dict[int, list[tuple[int, Head]]] = {}
+        shared: list[Head] = []
+        for head, parts in self.parts.items():
+            if len(parts) == 1:
+                alone.setdefault(parts[0][0], []).append((parts[0][1].keys, head))
+            else:
+                shared.append(head)
+        for heads in alone.values():
+            heads.sort(reverse=True)
+        order: list[tuple[int, Span]] = []
+        for _ in self.parts:
+            next_alone = [(time[worker] + heads[-1][0], heads[-1][1]) for worker, heads in alone.items() if heads]
+            next_shared = [
+                (max(time[worker] + span.keys for worker, span in self.parts[head]), head) for head in shared
+            ]
+            _, head = min(next_alone + next_shared)
+            parts = self.parts[head]
+            if len(parts) == 1:
+                alone[parts[0][0]].pop()
+            else:
+                shared.remove(head)
+            for worker, span in parts:
+                time[worker] += span.keys
+            order += parts
+        return order
+
+    def check(self, jobs: Mapping[Head, Job]) -> None:
+        """Raise InputError unless heads and numbers of keys of `jobs` are those of the partition."""
+        if (found := {head: job.keys for head, job in jobs.items()}) != dict(self.keys):
+            wrong = next(head for head in [*self.keys, *found] if self.keys.get(head) != found.get(head))
+            raise InputError(
+                f"{wrong} has {self.keys.get(wrong)} keys in the partition, {found.get(wrong)} in the jobs"
+            )
+
     def run(self, jobs: Mapping[Head, Job], lanes: int) -> dict[Head, JobResult]:
         """Compute every span as a job of its own, worker by worker, and merge the states of each head.
 
@@ -164,11 +208,7 @@ class Partition:
         InputError
             If heads or numbers of keys are not those of the partition.
         """
-        if (found := {head: job.keys for head, job in jobs.items()}) != dict(self.keys):
-            wrong = next(head for head in [*self.keys, *found] if self.keys.get(head) != found.get(head))
-            raise InputError(
-                f"{wrong} has {self.keys.get(wrong)} keys in the partition, {found.get(wrong)} in the jobs"
-            )
+        self.check(jobs)
         results: dict[Span, JobResult] = {}
         for spans in self.workers:
             for span in spans:
@@ -206,6 +246,21 @@ def batch(lengths: Sequence[int], kv_heads: int, blocks: int = 1) -> dict[Head, 
         for kv_head in range(kv_heads)
         for block in range(blocks)
     }
+
+
+def random_lengths(count: int, seed: int, shortest: int, longest: int) -> list[int]:
+    """Return the keys of so many requests, numbers whose logarithms are uniform.
+
+    Raises
+    ------
+    InputError
+        If `shortest` is below 1 or above `longest`.
+    """
+    if not 1 <= shortest <= longest:
+        raise InputError(f"lengths must rise from a shortest of at least 1, not from {shortest} to {longest}")
+    random = np.random.default_rng(seed)
+    drawn = np.exp(random.uniform(np.log(shortest), np.log(longest + 1), count))
+    return [int(length) for length in np.clip(drawn, shortest, longest)]
 
 
 def _check(keys: Mapping[Head, int], workers: int, tile: int) -> None:

@@ -66,23 +66,23 @@ MEMORY = np.dtype(
     + [("prices", np.int64, (len(CHANNEL_ORDER),))]
 )
 
-_RINGS = _integers(
+RINGS = _integers(
     *("judged", "closed", "count", "last", "requested", "kind", "due", "beats", "pushed"),
     # Of survivors in the key capture: the beats captured before theirs, and theirs.
     *("place", "place_beats"),
 )
-_RING = 2048
-"""Entries of a ring: a power of two that holds more than any queue of the largest core."""
+RING = 2048
+"""Entries of a ring, `RINGS`: a power of two that holds more than any queue of the largest core."""
 
-_SLOT = _RING - 1
+_SLOT = RING - 1
 _WANTED, _END = 1, 2
 
-_REGISTERS = np.dtype(
+REGISTERS = np.dtype(
     [
         (name, np.int64)
         for name in (
-            # Job loader: what it does and since when; its job; beats to come.
-            *("phase", "since", "loading", "beats"),
+            # Job loader: what it does and since when; its job; beats to come; jobs that wait at the port.
+            *("phase", "since", "loading", "beats", "jobs"),
             # Q K: job, key and beat in the key; score multipliers and budgets are free from; the tau of the job before
             # is there from; free slots; ends pending on v_req.
             *("key_job", "key", "word", "scaler_free", "tau_there", "slots", "ends"),
@@ -105,12 +105,15 @@ _REGISTERS = np.dtype(
             *("credit", "row_beats"),
             # Writer: job; free from; beats to read, read and taken from the core; end of its packet in the FIFO.
             *("writing", "writer_free", "reads", "read", "sent", "finish"),
+            # Records: taken, and counted; the next is on the port from; the last was taken in.
+            *("records", "recording", "record_from", "record_taken"),
             # First beat of q, last of o.
             *("first", "end"),
         )
     ]
-    # Of each context: queries are free from; free from; loaded; accumulators are final for the writer from.
-    + [(name, np.int64, (_CONTEXTS,)) for name in ("queries_free", "context_free", "loaded", "done")]
+    # Of each context: queries are free from; free from; loaded; accumulators are final for the writer from;
+    # its output was written in.
+    + [(name, np.int64, (_CONTEXTS,)) for name in ("queries_free", "context_free", "loaded", "done", "finished")]
     # Of each port: words that the channel may move; words that wait at the port.
     + [(name, np.int64, (len(CHANNEL_ORDER),)) for name in ("waiting", "offered")]
 )
@@ -156,7 +159,8 @@ def _load_job(s: Any, core: Any, jobs: Records, t: int) -> None:
     ctx = s.loading & 1
     if s.phase == _JOB:
         # The first cycle after reset has no source driven yet.
-        if t > 0 and s.loading < len(jobs) and s.queries_free[ctx] <= t:
+        if t > 0 and s.jobs and s.queries_free[ctx] <= t:
+            s.jobs -= 1
             s.queries_free[ctx] = _NEVER
             s.beats = jobs[s.loading].query_beats
             s.phase, s.since = _QUERY, t + core.loader_entry
@@ -362,6 +366,79 @@ def _write_output(s: Any, core: Any, jobs: Records, rings: Records, t: int) -> N
 
 
 @compiled
+def _offer_record(s: Any, core: Any, t: int, takes_record: bool) -> None:
+    """Step the record on the stats port, which is taken or not if there is one."""
+    if s.record_from <= t and takes_record:
+        s.context_free[s.records & 1] = t + 1
+        s.records += 1
+        s.record_taken = t
+        s.record_from = _NEVER
+    if s.record_from == _NEVER and s.records < s.writing:
+        s.record_from = max(s.finished[s.records & 1] + core.record, s.record_taken + 2)
+    # What the record counts ends when it is offered, and the counter is a cycle behind.
+    if t == s.record_from - 2:
+        s.recording += 1
+
+
+@compiled
+def start(s: Any, core: Any, uses: npt.NDArray[np.int64]) -> None:
+    """Reset a core whose registers are all zero."""
+    s.first = -1
+    s.finish = s.probabilities = s.record_from = _NEVER
+    s.record_taken = -_NEVER
+    s.slots = core.score_slots
+    for ctx in range(_CONTEXTS):
+        s.loaded[ctx] = s.done[ctx] = _NEVER
+    # The counter of uses is a cycle behind, and waits for a query when reset ends.
+    uses[0, WAIT_QUERY] = 1
+
+
+@compiled
+def offers_output(s: Any, core: Any, rings: Records, t: int) -> bool:
+    """Return whether there is a word on o."""
+    return bool(s.sent < s.read and rings[s.sent & _SLOT].pushed + core.fifo <= t)
+
+
+@compiled
+def step(
+    s: Any,
+    core: Any,
+    memory: Any,
+    jobs: Records,
+    survivors: npt.NDArray[np.bool_],
+    rings: Records,
+    uses: npt.NDArray[np.int64],
+    t: int,
+    takes_output: bool,
+    takes_record: bool,
+) -> None:
+    """Step a core by a cycle, in which the word on o and the record on stats are taken or not, if there are any."""
+    if t == s.finish:
+        s.finished[s.writing & 1] = t
+        s.writer_free = t + 1
+        s.finish = _NEVER
+        s.writing += 1
+    output = t > 0 and _move_words(s, memory, rings, t, takes_output and offers_output(s, core, rings, t))
+    completed = _fill_lanes(s, core, jobs, rings, t)
+    output_waiting = s.phase == _CLAIM and s.context_free[s.loading & 1] > t
+    _offer_record(s, core, t, takes_record)
+    use = _use_array(s, core, jobs, rings, t, output_waiting)
+    if s.recording < len(uses):
+        uses[s.recording, use] += 1
+    s.full += completed - s.released
+    s.released = 0
+    _pass_captured(s, rings)
+    _load_job(s, core, jobs, t)
+    _judge_key(s, core, jobs, survivors, rings, t)
+    _take_pack(s, core, rings, t)
+    _take_request(s, core, jobs, memory, rings, t)
+    _write_output(s, core, jobs, rings, t)
+    if output:
+        s.sent += 1
+        s.end = t
+
+
+@compiled
 def run(
     core_record: Records, memory_record: Records, jobs: Records, survivors: npt.NDArray[np.bool_]
 ) -> tuple[int, npt.NDArray[np.int64]]:
@@ -385,46 +462,19 @@ def run(
     """
     core, memory = core_record[0], memory_record[0]
     uses = np.zeros((len(jobs), len(USES)), dtype=np.int64)
-    rings = np.zeros(_RING, dtype=_RINGS)
-    registers = np.zeros(1, dtype=_REGISTERS)
+    rings = np.zeros(RING, dtype=RINGS)
+    registers = np.zeros(1, dtype=REGISTERS)
     s = registers[0]
-    s.first = -1
-    s.finish = s.probabilities = _NEVER
-    s.slots = core.score_slots
-    for ctx in range(_CONTEXTS):
-        s.loaded[ctx] = s.done[ctx] = _NEVER
+    start(s, core, uses)
+    s.jobs = len(jobs)
     words = s.waiting if memory.limited else s.offered
     for n in range(len(jobs)):
         words[_Q] += jobs[n].query_beats
         words[_STATE] += jobs[n].state_beats
         words[_K] += jobs[n].keys * jobs[n].head_beats
-
-    # The counter of uses is a cycle behind, and waits for a query when reset ends.
-    uses[0, WAIT_QUERY] = 1
     t = 0
     while s.writing < len(jobs) or s.sent < s.read:
-        if t == s.finish:
-            s.context_free[s.writing & 1] = t + core.record + 1
-            s.writer_free = t + 1
-            s.finish = _NEVER
-            s.writing += 1
-        offered = s.sent < s.read and rings[s.sent & _SLOT].pushed + core.fifo <= t
-        output = t > 0 and _move_words(s, memory, rings, t, offered)
-        completed = _fill_lanes(s, core, jobs, rings, t)
-        output_waiting = s.phase == _CLAIM and s.context_free[s.loading & 1] > t
-        use = _use_array(s, core, jobs, rings, t, output_waiting)
-        if s.writing < len(jobs):
-            uses[s.writing, use] += 1
-        s.full += completed - s.released
-        s.released = 0
-        _pass_captured(s, rings)
-        _load_job(s, core, jobs, t)
-        _judge_key(s, core, jobs, survivors, rings, t)
-        _take_pack(s, core, rings, t)
-        _take_request(s, core, jobs, memory, rings, t)
-        _write_output(s, core, jobs, rings, t)
-        if output:
-            s.sent += 1
-            s.end = t
+        step(s, core, memory, jobs, survivors, rings, uses, t, True, True)
         t += 1
-    return s.end - s.first + 1, uses
+    # Not `s`: a record does not keep its array alive, which Numba would have freed before the loop.
+    return registers[0].end - registers[0].first + 1, uses

@@ -6,7 +6,8 @@ of q to the last beat of o, and with what the array does in each, as the jobs' s
 
 The core is taken to come from reset, and the words of all jobs to be there; job and stats are never stalled. Without a
 `golden.memory.Memory` no other stream is either, and a value's first beat comes the cycle after its request. Jobs must
-be good ones, and no memory so slow that a job's keys time out. `tests/test_perf_exact.py` holds all of it to the
+be good ones, and no memory so slow that a job's keys time out. Where static masks leave some keys, a key sequencer asks
+for the others (`perf_model.sequencer_timing`). `tests/test_perf_exact.py` holds all of it to the
 simulated core, with no difference allowed. `perf_model.cycles` is the closed form, for many design points a second.
 """
 
@@ -21,11 +22,13 @@ import numpy.typing as npt
 from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.job import Job
+from golden.key_sequence import BITMAP_WORDS, WORD_BLOCKS, KeySequence
 from golden.memory import CHANNEL_ORDER, Memory
 from perf_model import latency
 from perf_model.core_timing import CORE, JOB, MEMORY, PV, QK, Records, run
 from perf_model.cycles import JobShape, survivors_at
 from perf_model.latency import Ints
+from perf_model.sequencer_timing import SEQUENCE, SEQUENCER, run_masked
 from perf_model.traffic import port_transfers
 
 Bools = npt.NDArray[np.bool_]
@@ -65,18 +68,23 @@ class JobList:
         The jobs, as int64 arrays of one axis.
     survivors : numpy.ndarray
         Whether each key survives, job after job; bool.
+    sequences : tuple of KeySequence, optional
+        The commands by which a key sequencer finds each job's keys. Without them keys are there from the start.
 
     Raises
     ------
     InputError
-        If `survivors` is not a truth value for each key.
+        If `survivors` is not a truth value for each key, or `sequences` are not a command for each job.
     """
 
     shape: JobShape
     survivors: Bools
+    sequences: tuple[KeySequence, ...] | None = None
 
     def __post_init__(self) -> None:
         keys = int(np.sum(self.shape.keys))
+        if self.sequences is not None and len(self.sequences) != (jobs := np.size(self.shape.keys)):
+            raise InputError(f"sequences must be {jobs} commands, one a job, not {len(self.sequences)}")
         if self.survivors.shape != (keys,) or self.survivors.dtype != np.bool_:
             found = f"{self.survivors.dtype} {self.survivors.shape}"
             raise InputError(f"survivors must be {keys} truth values, one a key, not {found}")
@@ -107,7 +115,8 @@ class JobList:
 
     def repeated(self, times: int) -> JobList:
         """Return the list `times` over."""
-        return JobList(JobShape.concatenate([self.shape] * times), np.tile(self.survivors, times))
+        sequences = self.sequences and self.sequences * times
+        return JobList(JobShape.concatenate([self.shape] * times), np.tile(self.survivors, times), sequences)
 
     def table(self, core: CoreConfig) -> Records:
         """Return the jobs as the machine takes them, dtype `perf_model.core_timing.JOB`."""
@@ -165,21 +174,54 @@ def core_cycles(core: CoreConfig, jobs: JobList, memory: Memory | None = None) -
     memory : Memory, optional
         The memory; by default no stream ever stalls.
     """
-    total, uses = run(_core_record(core), _memory_record(core, memory or Memory()), jobs.table(core), jobs.survivors)
-    return CoreCycles(total, uses)
+    records = core_record(core), memory_record(core, memory or Memory())
+    if jobs.sequences is None:
+        return CoreCycles(*run(*records, jobs.table(core), jobs.survivors))
+    sequencer = record(
+        SEQUENCER,
+        bitmap_words=BITMAP_WORDS,
+        command=latency.COMMAND_LATENCY,
+        count=latency.COUNT_LATENCY,
+    )
+    commands = _sequence_table(core, jobs)
+    return CoreCycles(*run_masked(*records, sequencer, jobs.table(core), jobs.survivors, *commands))
 
 
-def _record(kind: np.dtype[np.void], **fields: object) -> Records:
+def _sequence_table(core: CoreConfig, jobs: JobList) -> tuple[Records, Ints, Ints]:
+    """Return the commands of `jobs` as `perf_model.sequencer_timing.run_masked` takes them.
+
+    Raises
+    ------
+    InputError
+        If a command gives a job another number of keys than it has.
+    """
+    assert jobs.sequences is not None, "the jobs have none"
+    table = np.empty(len(jobs.sequences), dtype=SEQUENCE)
+    of_words, of_blocks = [], []
+    for n, (sequence, expected) in enumerate(zip(jobs.sequences, np.atleast_1d(jobs.shape.keys), strict=True)):
+        _, keys = sequence.run(core.max_keys)
+        if len(keys) != expected:
+            raise InputError(f"the command of job {n} gives it {len(keys)} keys, not {expected}")
+        origin, first, _ = sequence.span
+        blocks, counts = np.unique(keys >> sequence.block_shift, return_counts=True)
+        of_words.append(np.bincount(blocks // WORD_BLOCKS - first, minlength=sequence.words_within))
+        of_blocks.append(counts)
+        table[n] = (sequence.block_shift, len(sequence.words), first - origin, sequence.words_within, len(keys))
+    return table, np.concatenate(of_words), np.concatenate(of_blocks)
+
+
+def record(kind: np.dtype[np.void], **fields: object) -> Records:
     """Return an array of one record, every field of which is given."""
-    record = np.empty(1, dtype=kind)
-    for name in record.dtype.names or ():
-        record[name] = fields.pop(name)
+    one = np.empty(1, dtype=kind)
+    for name in one.dtype.names or ():
+        one[name] = fields.pop(name)
     assert not fields, f"the machine does not know {', '.join(fields)}"
-    return record
+    return one
 
 
-def _core_record(core: CoreConfig) -> Records:
-    return _record(
+def core_record(core: CoreConfig) -> Records:
+    """Return what the machine knows of a core, dtype `perf_model.core_timing.CORE`."""
+    return record(
         CORE,
         lanes=core.lanes,
         score_slots=core.score_slots,
@@ -202,9 +244,10 @@ def _core_record(core: CoreConfig) -> Records:
     )
 
 
-def _memory_record(core: CoreConfig, memory: Memory) -> Records:
+def memory_record(core: CoreConfig, memory: Memory) -> Records:
+    """Return what the machine knows of the memory beside a core, dtype `perf_model.core_timing.MEMORY`."""
     channel = memory.channel(core)
-    return _record(
+    return record(
         MEMORY,
         limited=channel is not None,
         latency=memory.latency,

@@ -80,6 +80,7 @@ DONE_LATENCY = 3
 """From the write of a job's last accumulators to the read of its first output."""
 
 READ_LATENCY = 3
+QUOTIENT_BITS = formats.DATA_BITS + formats.OUTPUT_FRACTION_BITS + 2
 DIVIDER_LATENCY = formats.DATA_BITS + formats.OUTPUT_FRACTION_BITS + 5
 """A stage a bit of the quotient (the integer bits of v and one more, the fraction bits, one to round), and three."""
 
@@ -100,6 +101,24 @@ STATE_PIECES = formats.STATE_WORD_BITS // formats.OUTPUT_BITS
 
 ENDS_PENDING_MAX = 2
 """Ends of jobs that v_req may still have to tell when the next key enters."""
+
+COMMAND_LATENCY = 5
+"""Of the key sequencer, from a command to the first word of its bitmap, for blocks of a single key; else longer."""
+
+COUNT_LATENCY = 6
+"""From the last word of a bitmap to the count of its keys, likewise."""
+
+IN_CORE = 3
+"""Jobs that a core of a cluster can have taken whose packets have not left."""
+
+MERGE_STAGES = 4
+"""Of the merge unit, from a word to its merged word."""
+
+DIVIDER_PASSES = 3
+"""Of an operand through the stages of the merge unit's divider."""
+
+MERGE_FIFO_DEPTH = 16
+"""Beats of output that the merge unit reserves."""
 
 VALUE_PACKS = 2
 """Packs whose values the value lanes hold."""

@@ -15,8 +15,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from golden.key_sequence import KeySequence
 from golden.partition import RULES, Head, Partition
 from perf_model.cycles import JobShape
+from perf_model.exact import JobList
 from perf_model.hardware import Hardware
 from perf_model.latency import Ints
 from perf_model.workload import RowBlocks, Workload
@@ -41,6 +43,8 @@ class JobStream:
         all; int64. Only where static masks let a key come back after a job that skips it.
     survivors : numpy.ndarray, optional
         Whether each key survives, job after job; bool. Spread evenly if not given.
+    sequences : tuple of KeySequence, optional
+        By which a key sequencer finds the keys of each job, where a static mask leaves some of them.
     """
 
     jobs: JobShape
@@ -49,9 +53,17 @@ class JobStream:
     seen: Ints | None = None
     distinct: Ints | None = None
     survivors: Bools | None = None
+    sequences: tuple[KeySequence, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.shared)
+
+    @property
+    def listed(self) -> JobList:
+        """The jobs with the fate of each key."""
+        if self.survivors is None:
+            return JobList.of_shape(self.jobs)
+        return JobList(JobShape.concatenate([self.jobs]), self.survivors, self.sequences)
 
     def fetched(self, capacity: int) -> Ints:
         """Return the keys of each job that come from the memory, if a scratchpad holds `capacity` keys with values.

@@ -12,7 +12,7 @@ from perf_model.cycles import JobShape, StreamCycles, stream_cycles, stream_runs
 from perf_model.exact import JobList, core_cycles
 from perf_model.hardware import Hardware
 from perf_model.latency import STATE_PIECES
-from perf_model.schedule import Bools, Schedule
+from perf_model.schedule import Schedule
 
 FOLLOWED_BEATS = 10_000_000
 """Array beats that are followed cycle by cycle; longer lists go by closed form or sample. About a second."""
@@ -48,8 +48,7 @@ def repeated_cycles(
     blocks: JobShape,
     times: int,
     memory: Memory | None = None,
-    exact: bool = False,
-    survivors: Bools | None = None,
+    listed: JobList | None = None,
 ) -> StreamCycles:
     """Return the cycles of the same list of jobs run `times` over, back to back.
 
@@ -64,18 +63,16 @@ def repeated_cycles(
     times : int
         How often, 1 or more.
     memory : Memory, optional
-        The memory, only for `exact`.
-    exact : bool
-        Follow the runs cycle by cycle (`perf_model.exact`), rather than job by job.
-    survivors : numpy.ndarray, optional
-        Whether each key survives, job after job, only for `exact`; bool. Evenly spread by default.
+        The memory, only with `listed`.
+    listed : JobList, optional
+        The jobs of `blocks`: follow the runs cycle by cycle (`perf_model.exact`), rather than job by job.
     """
     settled = settled_lists(np.size(blocks.rows), times)
-    closed = stream_runs(core, blocks, 1 if exact else settled[1] if settled else times)
+    closed = stream_runs(core, blocks, 1 if listed is not None else settled[1] if settled else times)
 
     def cycles(runs: int) -> int:
-        if exact:
-            return core_cycles(core, job_list(blocks, survivors).repeated(runs), memory).total
+        if listed is not None:
+            return core_cycles(core, listed.repeated(runs), memory).total
         return closed[runs - 1].total
 
     if settled is None:
@@ -84,11 +81,6 @@ def repeated_cycles(
         some, more = map(cycles, settled)
         total = some + (times - settled[0]) * (more - some) // (settled[1] - settled[0])
     return StreamCycles(total, closed[0].qk * times, closed[0].pv * times)
-
-
-def job_list(jobs: JobShape, survivors: Bools | None) -> JobList:
-    """Return jobs with the fate of each key, spread evenly where it is not known."""
-    return JobList.of_shape(jobs) if survivors is None else JobList(JobShape.concatenate([jobs]), survivors)
 
 
 def sampled_cycles(core: CoreConfig, jobs: JobShape, memory: Memory) -> int:
@@ -133,7 +125,7 @@ def schedule_cycles(
     if hardware.cores == 1:
         (stream,), times = schedule.streams, schedule.times
         if follow is None or (short and followed_exactly(core, stream.jobs, times)):
-            return repeated_cycles(core, stream.jobs, times, memory, True, stream.survivors), EXACT
+            return repeated_cycles(core, stream.jobs, times, memory, stream.listed), EXACT
         if memory == Memory():
             return repeated_cycles(core, stream.jobs, times), CLOSED_FORM
         once = stream_cycles(core, stream.jobs)
@@ -144,8 +136,7 @@ def schedule_cycles(
     qk, pv = (sum(getattr(cycles, name) for cycles in closed) for name in ("qk", "pv"))
     if follow is None or (short and qk + pv <= FOLLOWED_BEATS):
         found = EXACT
-        lists = (job_list(stream.jobs, stream.survivors) for stream in schedule.streams)
-        longest = max(core_cycles(core, jobs, memory).total for jobs in lists)
+        longest = max(core_cycles(core, stream.listed, memory).total for stream in schedule.streams)
     elif memory == Memory():
         found = CLOSED_FORM
         longest = max(cycles.total for cycles in closed)

@@ -15,6 +15,7 @@ import numpy as np
 from golden.block_mask import BlockMask
 from golden.errors import InputError
 from golden.fast import attend
+from golden.key_sequence import KeySequence, job_sequence
 from golden.masks import Mask, query_positions
 from golden.partition import Head
 from golden.plan import plan_jobs
@@ -42,12 +43,15 @@ class TracedJob:
         Which keys of the layer it streams; bool, shape (keys,).
     survivors : numpy.ndarray
         Which of those survive; bool, shape (keys streamed,).
+    sequence : KeySequence, optional
+        By which a key sequencer finds its keys; only under a static mask.
     """
 
     shape: JobShape
     head: Head
     streamed: Bools
     survivors: Bools
+    sequence: KeySequence | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +131,11 @@ def trace(
         streamed[np.searchsorted(attention.indices, planned.job.indices)] = True
         survivors = attended.kept[head.kv_head, head.block][streamed]
         shape = JobShape.of_job(planned.job, survivors, core.lanes)
-        jobs.append(TracedJob(shape, head, streamed, survivors))
+        sequence = None
+        if block_mask is not None:
+            rows = planned.job.positions
+            sequence = job_sequence(rows, attention.indices, mask, block_mask, planned.kv_head)
+        jobs.append(TracedJob(shape, head, streamed, survivors, sequence))
     return Trace(workload_of(name, attention, mask), jobs)
 
 
@@ -160,10 +168,11 @@ def masked_trace(workload: Workload, hardware: Hardware, block_mask: BlockMask, 
         rows, first, end = workload.row_blocks(core, length)
         starts = np.cumsum(rows) - rows
         visible = (indices >= first[:, None]) & (indices < end[:, None])
-        streamed = [
-            block_mask.streamed(positions[np.arange(start, start + count) // workload.group], indices) & seen
-            for start, count, seen in zip(starts, rows, visible, strict=True)
+        of_rows = [
+            positions[np.arange(start, start + count) // workload.group]
+            for start, count in zip(starts, rows, strict=True)
         ]
+        streamed = [block_mask.streamed(at, indices) & seen for at, seen in zip(of_rows, visible, strict=True)]
         for kv_head in range(workload.key_heads):
             keys = np.array([part[kv_head].sum() for part in streamed])
             if not keys.all():
@@ -180,13 +189,15 @@ def masked_trace(workload: Workload, hardware: Hardware, block_mask: BlockMask, 
                     survivors=int(fate.sum()),
                     shared=workload.captured(core),
                 )
-                jobs.append(TracedJob(shape, Head(sequence, kv_head, block), part[kv_head], fate))
+                command = job_sequence(of_rows[block], indices, workload.mask, block_mask, kv_head)
+                jobs.append(TracedJob(shape, Head(sequence, kv_head, block), part[kv_head], fate, command))
     return Trace(workload, jobs)
 
 
 def _stream(jobs: list[TracedJob]) -> JobStream:
     """Return what one core runs."""
     shared, seen, distinct = [], [], []
+    sequences = tuple(job.sequence for job in jobs if job.sequence is not None)
     for _, alike in groupby(jobs, key=lambda job: (job.head.request, job.head.kv_head)):
         streamed = np.array([job.streamed for job in alike])
         ever = np.logical_or.accumulate(streamed, axis=0)
@@ -200,6 +211,7 @@ def _stream(jobs: list[TracedJob]) -> JobStream:
         seen=np.array(seen, dtype=np.int64),
         distinct=np.array(distinct, dtype=np.int64),
         survivors=np.concatenate([job.survivors for job in jobs]),
+        sequences=sequences if len(sequences) == len(jobs) else None,
     )
 
 

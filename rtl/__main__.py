@@ -8,40 +8,58 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from golden.config import PRESETS, CoreConfig
+from golden.config import PRESETS, ClusterConfig, CoreConfig
 from golden.errors import InputError
 from golden.files import require_writable, write_text
-from golden.options import add_config_options, config_of, count, natural, run_command
+from golden.options import (
+    add_cluster_options,
+    add_config_options,
+    cluster_config_of,
+    config_of,
+    count,
+    natural,
+    run_command,
+)
 from rtl.lint import lint
 from rtl.synth import SynthesisError, option_cells, synthesise
-from rtl.verilog import describe, generate
+from rtl.verilog import TOPS, Config, describe, generate
+
+
+def _config_of(options: argparse.Namespace) -> Config:
+    """Return the configuration of the top that the options ask for."""
+    return cluster_config_of(options) if options.top == "cluster" else config_of(options)
 
 
 def _generate(options: argparse.Namespace) -> int:
-    config = config_of(options)
+    config = _config_of(options)
     if not options.output.name:
         raise InputError(f"{options.output} is a folder; the Verilog needs the name of a file")
     description = options.output.with_suffix(".json")
     if options.output == description:
         raise InputError(f"the Verilog can't be called {options.output}: the description beside it is")
     require_writable(options.output, description)
-    write_text(options.output, generate(config))
-    write_text(description, json.dumps(describe(config), indent=2) + "\n")
-    print(f"{options.output}: {config.rows} x {config.lanes}; {description}: configuration, ports and bit layouts")
+    write_text(options.output, generate(config, options.top))
+    write_text(description, json.dumps(describe(config, options.top), indent=2) + "\n")
+    print(f"{options.output}: {config.size}; {description}: configuration, ports and bit layouts")
     return 0
 
 
 def _lint(options: argparse.Namespace) -> int:
     clean = True
-    for name, config in PRESETS.items():
-        complaints = lint(config, options.build / name)
+    beside = {top: PRESETS["small"] for top in TOPS if top != "core"}
+    beside["cluster"] = ClusterConfig(PRESETS["small"])
+    for name, (top, config) in {
+        **{name: ("core", config) for name, config in PRESETS.items()},
+        **{f"{top} of small": (top, config) for top, config in beside.items()},
+    }.items():
+        complaints = lint(config, options.build / name, top)
         clean = clean and not complaints
         print(f"lint of {name}: {complaints or 'clean'}", flush=True)
     return 0 if clean else 1
 
 
 def _print_options(config: CoreConfig, folder: Path) -> None:
-    """Print a table of the cells of a core without options, and of what each of its options adds."""
+    """Print a table of the cells of a core without options, and of what its options and the parts beside it add."""
     cells = option_cells(config, folder)
     core = cells.pop("core")
     print(
@@ -71,6 +89,8 @@ def _synth(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.top != "core" and options.command != "generate":
+        raise InputError(f"--top is for the Verilog that is written, not for {options.command}")
     options.build = options.build or Path("build") / options.command
     commands = {"generate": _generate, "lint": _lint, "synth": _synth}
     return commands[options.command](options)
@@ -82,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=_run)
     add_config_options(parser)
+    add_cluster_options(parser)
+    parser.add_argument(
+        "--top",
+        choices=TOPS,
+        default="core",
+        help="a core (the default), or what stands around cores",
+    )
     parser.add_argument(
         "command",
         nargs="?",
@@ -104,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
         "--freq", type=count, default=100, metavar="MHZ", help="clock that synth aims at; 100 if not given"
     )
     parser.add_argument(
-        "--options", action="store_true", help="synth does not place, but counts what each option of the core adds"
+        "--options",
+        action="store_true",
+        help="synth does not place, but counts what each option of the core adds, and each part beside it",
     )
     parser.add_argument(
         "--pnr-seed", type=natural, default=1, metavar="N", help="seed of synth's placement; 1 if not given"

@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 
 from golden import formats
-from golden.config import CoreConfig
+from golden.config import ClusterConfig, CoreConfig
 
 CONTEXTS = 2
 """Jobs that the core holds at once: one streams its keys while the one before finishes and drains."""
@@ -110,6 +110,53 @@ def state_word_layout(config: CoreConfig) -> data.StructLayout:
             "row": index_shape(config.rows),
             "word": index_shape(config.output_beats(config.max_value_dim)),
             "elements": data.ArrayLayout(signed(config.accumulator_bits), config.output_lanes),
+        }
+    )
+
+
+def part_layout(config: CoreConfig) -> data.StructLayout:
+    """Return the layout of what the merge unit is told of a packet of state: a head goes on while there is `more`.
+
+    `emit_state` counts in a head's last part, and `void` spoils the head.
+    """
+    return data.StructLayout(
+        {
+            "more": 1,
+            "emit_state": 1,
+            "void": 1,
+            "last_row": index_shape(config.rows),
+            "last_element": range(config.max_value_dim),
+        }
+    )
+
+
+def turn_layout(config: ClusterConfig) -> data.StructLayout:
+    """Return the layout of whose packet is next to leave a cluster: its core, and its part of a head.
+
+    A packet that is a whole head is `single`: nothing is merged.
+    """
+    return data.StructLayout({"core": index_shape(config.cores), "single": 1, "part": part_layout(config.core)})
+
+
+def record_turn_layout(config: ClusterConfig) -> data.StructLayout:
+    """Return the layout of whose record is next to leave a cluster; `void` if the job spoilt its head."""
+    return data.StructLayout({"core": index_shape(config.cores), "void": 1})
+
+
+def merge_word_layout(config: CoreConfig) -> data.StructLayout:
+    """Return the layout of a word of a state under merging: a row's `header`, maximum and sum, or an element of its O.
+
+    `word` and `lane` are the element's place in the row. The sum of a header is its `value`.
+    """
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "header": 1,
+            "row": index_shape(config.rows),
+            "word": index_shape(config.output_beats(config.max_value_dim)),
+            "lane": index_shape(config.output_lanes),
+            "maximum": signed(formats.MAXIMUM_BITS),
+            "value": signed(config.accumulator_bits),
         }
     )
 

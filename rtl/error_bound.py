@@ -21,6 +21,11 @@ ABOVE_BITS = formats.MASS_FRACTION_BITS + formats.EPSILON_SHIFT_MAX
 """Bits of the largest mass that may be dropped: a key less than a bit below the maximum survives in any case."""
 
 
+def weighed_layout() -> data.StructLayout:
+    """Return the layout of a key in a row: is it allowed, its distance below the maximum, the growth of that."""
+    return data.StructLayout({"allowed": 1, "distance": DISTANCE_BITS, "growth": GROWTH_BITS})
+
+
 def bound_latency(config: CoreConfig) -> int:
     """Cycles that the verdict on a key of a job with an error bound comes later."""
     return max(config.rows_per_budget - 1, 0)
@@ -122,9 +127,10 @@ class ErrorBound(wiring.Component):
         It is its job's first.
     epsilon_shift : In
         Of its job, not 0.
-    allowed, distances, growths : In
-        For each row, whether it may attend to the key, the key's distance below the row's maximum, and how much that
-        has grown.
+    rows : In
+        The key in each row.
+    coming : In
+        In the cycle before `start`, what `rows` are with it: so a unit has its first row in a register by then.
     near : In
         In the cycle of `done`: the key is kept for its distance.
     done : Out
@@ -140,9 +146,8 @@ class ErrorBound(wiring.Component):
                 "start": In(1),
                 "first": In(1),
                 "epsilon_shift": In(formats.EPSILON_SHIFT_BITS),
-                "allowed": In(config.rows),
-                "distances": In(data.ArrayLayout(DISTANCE_BITS, config.rows)),
-                "growths": In(data.ArrayLayout(GROWTH_BITS, config.rows)),
+                "rows": In(data.ArrayLayout(weighed_layout(), config.rows)),
+                "coming": In(data.ArrayLayout(weighed_layout(), config.rows)),
                 "near": In(1),
                 "done": Out(1),
                 "keep": Out(1),
@@ -155,8 +160,9 @@ class ErrorBound(wiring.Component):
         row = Signal(index_shape(share))
         running = self.start | (row != 0)
         last = row == share - 1
-        with m.If(running):
-            m.d.sync += row.eq(Mux(last, 0, row + 1))
+        next_row = Signal.like(row)
+        m.d.comb += next_row.eq(Mux(running & ~last, row + 1, 0))
+        m.d.sync += row.eq(next_row)
         step = delayed(m, running, 1, "step")
         m.d.comb += self.done.eq(delayed(m, running & last, 1, "done"))
         fresh = delayed(m, self.first, 1, "fresh")
@@ -166,7 +172,17 @@ class ErrorBound(wiring.Component):
         for n in range(len(overs)):
             budgets = Budgets(self.config)
             m.submodules[f"budgets{n}"] = budgets
-            self._weigh(m, budgets, row, range(self.config.rows)[n * share : (n + 1) * share])
+            first, *others = range(self.config.rows)[n * share : (n + 1) * share]
+            weighed = Signal(weighed_layout(), name=f"weighed{n}")
+            with m.Switch(next_row):
+                with m.Case(0):
+                    m.d.sync += weighed.eq(self.coming[first])
+                for place, other in enumerate(others, start=1):
+                    with m.Case(place):
+                        m.d.sync += weighed.eq(self.rows[other])
+                with m.Default():
+                    m.d.sync += weighed.allowed.eq(0)
+            self._weigh(m, budgets, weighed)
             m.d.comb += [
                 budgets.step.eq(step),
                 budgets.fresh.eq(fresh),
@@ -181,19 +197,10 @@ class ErrorBound(wiring.Component):
             m.d.sync += spent.eq(over)
         return m
 
-    def _weigh(self, m, budgets, row, rows):
-        """Bound the key's weight in the row that is next; `golden.block.mass_above` and `mass_below` are the same."""
-        chosen = Signal(data.StructLayout({"distance": DISTANCE_BITS, "growth": GROWTH_BITS, "allowed": 1}))
-        with m.Switch(row):
-            for n, i in enumerate(rows):
-                with m.Case(n):
-                    m.d.comb += [
-                        chosen.distance.eq(self.distances[i]),
-                        chosen.growth.eq(self.growths[i]),
-                        chosen.allowed.eq(self.allowed[i]),
-                    ]
-        fraction = chosen.distance[: formats.FRACTION_BITS]
-        places = chosen.distance[formats.FRACTION_BITS :]
+    def _weigh(self, m, budgets, weighed):
+        """Bound the weight of a key in a row; `golden.block.mass_above` and `mass_below` are the same."""
+        fraction = weighed.distance[: formats.FRACTION_BITS]
+        places = weighed.distance[formats.FRACTION_BITS :]
 
         # Shifted left, so that what is below the unit stands in the lowest bits. A key without places survives, so what
         # the largest shift loses does not matter.
@@ -202,12 +209,12 @@ class ErrorBound(wiring.Component):
         left = Mux(shift < 0, 0, shift[: ABOVE_BITS.bit_length()])
         m.d.comb += [
             shift.eq(self.epsilon_shift + (MASS_PLACES + GUARD_BITS) - places),
-            shifted.eq(Mux(chosen.allowed, CHORD_ONE - fraction, 0) << left),
+            shifted.eq(Mux(weighed.allowed, CHORD_ONE - fraction, 0) << left),
         ]
         highest = (CHORD_ONE - formats.CHORD_GAP - fraction)[: formats.CHORD_BITS] << MASS_PLACES
-        vanishes = ~chosen.allowed | (places >= formats.MASS_FRACTION_BITS)
+        vanishes = ~weighed.allowed | (places >= formats.MASS_FRACTION_BITS)
         m.d.sync += [
-            budgets.growth.eq(chosen.growth),
+            budgets.growth.eq(weighed.growth),
             budgets.above.eq(shifted[GUARD_BITS:]),
             budgets.remainder.eq(shifted[:GUARD_BITS].any()),
             budgets.below.eq(Mux(vanishes, 0, highest >> places[: (formats.MASS_FRACTION_BITS - 1).bit_length()])),

@@ -6,6 +6,7 @@ from amaranth.lib import data
 
 from golden import formats
 from golden.config import CoreConfig
+from golden.key_sequence import WORD_BLOCKS
 
 PIECE_BITS = formats.OUTPUT_BITS
 """Width of one lane of the o and state ports; a state word crosses them in `STATE_PIECES` pieces, lowest first."""
@@ -22,7 +23,8 @@ class Status(enum.IntEnum):
     From HEAD_DIM to STATE_LENGTH the job was rejected: its keys were discarded and its output is a single zero beat.
     After the others the output is that of the whole keys received, at most the number announced. KEY_EARLY means that
     they ended before that number, KEY_LATE that they did not end there and were discarded up to their end, KEY_TIMEOUT
-    that they stopped coming, after which the next beat is taken for the next job's.
+    that they stopped coming, after which the next beat is taken for the next job's. PART is said by a cluster of a good
+    job whose head has none the less no result: its rows or value dimension are not those of the head's job before.
     """
 
     OK = 0
@@ -40,6 +42,7 @@ class Status(enum.IntEnum):
     KEY_EARLY = 12
     KEY_LATE = 13
     KEY_TIMEOUT = 14
+    PART = 15
 
 
 class ArrayUse(enum.IntEnum):
@@ -69,6 +72,10 @@ class ArrayUse(enum.IntEnum):
     WAIT_VALUE = 4
     WAIT_OUTPUT = 5
     WAIT_SCORE = 6
+
+
+ANY_CORE = 255
+"""Number of a core, in a cluster's job, that stands for whichever is free."""
 
 
 def job_layout(config: CoreConfig) -> data.StructLayout:
@@ -169,3 +176,50 @@ def stats_layout(config: CoreConfig) -> data.StructLayout:
             "cycles": data.ArrayLayout(CYCLE_BITS, len(ArrayUse)),
         }
     )
+
+
+def cluster_job_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of a cluster's job port: a job, the core that runs it, and whether the head goes on in the next job.
+
+    Any number that is not that of a core leaves it to the cluster, as `ANY_CORE` does. Whether a head gives its state
+    or its output is `emit_state` of its last job.
+    """
+    return data.StructLayout({**{name: field.shape for name, field in job_layout(config)}, "core": 8, "more": 1})
+
+
+def route_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of a cluster's route port: a job's tag, and the core that has been given it."""
+    return data.StructLayout({"tag": config.tag_bits, "core": 8})
+
+
+def sequence_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the key sequencer's command port, as `golden.key_sequence.KeySequence` describes it.
+
+    Range, window and block have more bits than the configuration needs, so that what it can't hold is seen.
+    """
+    return data.StructLayout(
+        {
+            "first": 24,
+            "end": 24,
+            "block_shift": 5,
+            "mask": 2,
+            "window": 24,
+            "first_position": config.position_bits,
+            "last_position": config.position_bits,
+        }
+    )
+
+
+def bitmap_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the key sequencer's bitmap port: a bit a block of keys, the first one lowest."""
+    return data.StructLayout({"blocks": WORD_BLOCKS, "last": 1})
+
+
+def key_count_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the key sequencer's count port: keys of a command, as its job announces them; how it ended."""
+    return data.StructLayout({"keys": 24, "status": 8})
+
+
+def key_request_layout(config: CoreConfig) -> data.StructLayout:
+    """Payload of the key sequencer's k_req port, with the meaning of `value_request_layout`."""
+    return value_request_layout(config)

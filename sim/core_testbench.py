@@ -47,10 +47,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Work:
-    """What a simulation has to do."""
+    """What a simulation has to do; whether the core is behind a key sequencer."""
 
     config: CoreConfig
     batches: list[Batch]
+    masked: bool = False
+
+
+def raise_problems(label: str, problems: list[str]) -> None:
+    """Raise AssertionError with the first of `problems`, if there are any."""
+    if problems:
+        shown = "; ".join(problems[:PROBLEMS_SHOWN])
+        more = f"; {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
+        raise AssertionError(f"{label}: {shown}{more}")
 
 
 @cocotb.test()
@@ -60,16 +69,12 @@ async def replay(dut):
     Clock(dut.clk, 10, unit="ns").start()
     recordings = []
     for batch in work.batches:
-        bench = Bench(dut, work.config, batch.stall, batch.memory, batch.seed)
+        bench = Bench(dut, work.config, batch.stall, batch.memory, batch.seed, work.masked)
         await bench.reset()
         try:
             recording = await bench.run(batch.stimuli, report_progress)
         except AssertionError as error:
             raise AssertionError(f"{batch.label}: {error}") from error
         recordings.append(recording)
-        problems = check(batch.expectations, recording, work.config)
-        if problems:
-            shown = "; ".join(problems[:PROBLEMS_SHOWN])
-            more = f"; {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
-            raise AssertionError(f"{batch.label}: {shown}{more}")
+        raise_problems(batch.label, check(batch.expectations, recording, work.config))
     save_result(recordings)

@@ -21,7 +21,7 @@ class PlayedMemory:
     config : CoreConfig
         The core.
     ports : dict of str to deque
-        Words that wait at the ports q, state, k and v.
+        Words that wait at the ports, of q, state, k and v.
     """
 
     def __init__(self, memory: Memory, config: CoreConfig, ports: dict[str, Words]):
@@ -30,6 +30,7 @@ class PlayedMemory:
         self._ports = ports
         self._stored: dict[str, Words] = {name: deque() for name in ports}
         self._rows: deque[tuple[int, list[int]]] = deque()
+        self._key_rows: deque[tuple[int, list[int]]] = deque()
         self._row_ends: deque[int] = deque()
         self._credit = 0
         self._asked_beats = self._moved_beats = 0
@@ -44,6 +45,10 @@ class PlayedMemory:
         self._asked_beats += len(row)
         self._row_ends.append(self._asked_beats)
 
+    def ask_key(self, cycle: int, row: list[int]) -> None:
+        """Ask for a key row, whose request was taken in `cycle`. Any number may be asked for at a time."""
+        self._key_rows.append((cycle + self._memory.latency, row))
+
     @property
     def takes_requests(self) -> bool:
         """Whether a value request may be taken in this cycle."""
@@ -52,15 +57,17 @@ class PlayedMemory:
     @property
     def busy(self) -> bool:
         """Whether words have not reached their port."""
-        return bool(self._rows) or any(self._stored.values())
+        return bool(self._rows or self._key_rows) or any(self._stored.values())
 
     def step(self, cycle: int, output_waits: bool) -> bool:
         """Move what may be moved in `cycle`, in which o has a word for the memory or not; return whether o is ready."""
-        while self._rows and self._rows[0][0] <= cycle:
-            self._stored["v"].extend(self._rows.popleft()[1])
+        for port, rows in (("v", self._rows), ("k", self._key_rows)):
+            while rows and rows[0][0] <= cycle:
+                self._stored[port].extend(rows.popleft()[1])
         output_ready = self._channel is None
         if self._channel is None:
-            self._move("v", len(self._stored["v"]))
+            for port, stored in self._stored.items():
+                self._move(port, len(stored))
         else:
             self._credit = min(self._credit, self._channel.savings) + self._channel.income
             for port in CHANNEL_ORDER:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from golden import formats
-from golden.config import CoreConfig
+from golden.config import ClusterConfig, CoreConfig
 from golden.errors import InputError
 from golden.files import write_text
 from golden.masks import Mask, MaskKind
 from golden.quantise import QuantisedAttention
+from sim.cluster import ClusterMeasurement
 from sim.simulate import LayerRun
 
 COLUMNS = {
@@ -74,14 +75,14 @@ def point(tau: float | None, run: LayerRun) -> dict[str, Any]:
     }
 
 
-def print_run(title: str, config: CoreConfig, figures: dict[str, Any]) -> None:
+def print_run(title: str, config: CoreConfig | ClusterConfig, figures: dict[str, Any]) -> None:
     """Print the figures of one simulated layer."""
     uses = ", ".join(f"{name} {cycles}" for name, cycles in figures["uses"].items() if cycles)
     moved = ", ".join(f"{name} {count}" for name, count in figures["bytes"].items() if count)
     taus = dict.fromkeys("all" if tau is None else f"{tau:g}" for tau in figures["taus_used"])
     print(f"{title}: equal to golden, bit for bit")
     for name, text in (
-        ("core", f"{config.rows} x {config.lanes}"),
+        ("core", config.size),
         ("jobs", f"{figures['jobs']}"),
         ("accuracy", f"SNR {figures['snr_db']:.1f} dB, largest error {figures['max_error']:.3g}, against float64"),
         ("tau", f"{' to '.join(taus)}, as the records say"),
@@ -128,6 +129,15 @@ def summary_files(stem: Path) -> tuple[Path, Path, Path]:
     name = stem.stem if stem.suffix in SUFFIXES else stem.name
     markdown, table, content = (stem.with_name(name + suffix) for suffix in SUFFIXES)
     return markdown, table, content
+
+
+def cluster_table(measured: dict[str, ClusterMeasurement]) -> str:
+    """Return what each rule took on a cluster, as a table in Markdown."""
+    lines = ["| rule | cycles | cores busy | of each core | merges |", "| --- | ---: | ---: | --- | ---: |"]
+    for name, found in measured.items():
+        each = ", ".join(f"{worked / found.cycles:.1%}" for worked in found.worked)
+        lines.append(f"| {name} | {found.cycles} | {found.busy:.1%} | {each} | {found.merges} |")
+    return "\n".join(lines)
 
 
 def write_summary(stem: Path, summary: dict[str, Any], points: Sequence[dict[str, Any]]) -> str:

@@ -22,14 +22,16 @@ from cocotb_tools.runner import get_runner
 
 import golden
 import rtl
-from golden.config import CoreConfig
 from golden.files import make_folder
 from rtl.tools import verilator_environment
-from rtl.verilog import TOP, generate
+from rtl.verilog import TOPS, Config, generate
 
 BUILD_ROOT = Path("build/sim")
 BUILD_OPTIONS = ["--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "--output-split", "2000", "-CFLAGS", "-O1"]
-PUBLIC = Path(__file__).parent / "public.vlt"
+PUBLIC = """`verilator_config
+// cocotb makes every signal of a design public, which halves the speed; the benches touch only the top's.
+public_flat_rw -module "{module}" -var "*"
+"""
 WORK_VARIABLE = "LEAN_ATTENTION_WORK"
 """Environment variable with the path of the work that a test bench is given."""
 
@@ -52,28 +54,30 @@ class SimulationError(RuntimeError):
     """A simulator could not be built, or a test bench failed; the message is its first failure."""
 
 
-def _fingerprint(config: CoreConfig, waves: bool) -> str:
+def _fingerprint(config: Config, waves: bool, top: str = "core") -> str:
     """Return what identifies a simulator: the configuration, the sources of the hardware and the tools' versions."""
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
-    digest.update(f"{waves} {version('amaranth')} {version('verilator')} {version('cocotb')}".encode())
-    digest.update(PUBLIC.read_bytes())
+    digest.update(f"{top} {waves} {version('amaranth')} {version('verilator')} {version('cocotb')}".encode())
+    digest.update(PUBLIC.encode())
     for package in (golden, rtl):
         for source in sorted(Path(package.__file__).parent.glob("*.py")):
             digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def build(config: CoreConfig, waves: bool = False) -> Path:
+def build(config: Config, waves: bool = False, top: str = "core") -> Path:
     """Build the simulator of `config` unless it is already there; return its folder.
 
     Parameters
     ----------
-    config : CoreConfig
-        The core.
+    config : CoreConfig or ClusterConfig
+        The core, or what else is simulated.
     waves : bool
         Build with tracing.
+    top : str
+        Which of `rtl.verilog.TOPS`.
     """
-    folder = (BUILD_ROOT / _fingerprint(config, waves)).resolve()
+    folder = (BUILD_ROOT / _fingerprint(config, waves, top)).resolve()
     done = folder / "built"
     if done.exists():
         return folder
@@ -82,20 +86,22 @@ def build(config: CoreConfig, waves: bool = False) -> Path:
         # Another process may be building the same one.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            _build(config, folder, waves)
+            _build(config, folder, waves, top)
             done.touch()
     return folder
 
 
-def _build(config: CoreConfig, folder: Path, waves: bool) -> None:
-    source, log = folder / f"{TOP}.v", folder / "build.log"
-    print(f"building the simulator of a {config.rows} x {config.lanes} core", file=sys.stderr, flush=True)
-    source.write_text(generate(config))
+def _build(config: Config, folder: Path, waves: bool, top: str = "core") -> None:
+    module = TOPS[top].module
+    source, public, log = folder / f"{module}.v", folder / "public.vlt", folder / "build.log"
+    print(f"building the simulator of a {config.size} {top}", file=sys.stderr, flush=True)
+    source.write_text(generate(config, top))
+    public.write_text(PUBLIC.format(module=module))
     try:
         with _tools():
             get_runner("verilator").build(
-                sources=[source, PUBLIC],
-                hdl_toplevel=TOP,
+                sources=[source, public],
+                hdl_toplevel=module,
                 build_dir=folder,
                 build_args=BUILD_OPTIONS,
                 waves=waves,
@@ -105,21 +111,23 @@ def _build(config: CoreConfig, folder: Path, waves: bool) -> None:
         raise SimulationError(f"the simulator can't be built, see {log}") from error
 
 
-def run_bench(module: str, config: CoreConfig, work: object, steps: int, waves: bool = False) -> object:
-    """Run the cocotb test bench `module` on a core of `config`.
+def run_bench(module: str, config: Config, work: object, steps: int, waves: bool = False, top: str = "core") -> object:
+    """Run the cocotb test bench `module` on the simulator of `config`.
 
     Parameters
     ----------
     module : str
         Name of the module with the cocotb tests.
-    config : CoreConfig
-        The core.
+    config : CoreConfig or ClusterConfig
+        The core, or what else is simulated.
     work : object
         What the bench gets from `load_work`.
     steps : int
         How often the bench calls `report_progress` until it is done.
     waves : bool
         Trace all signals into ``dump.vcd`` of the run's folder, whose path is printed, also when a test fails.
+    top : str
+        Which of `rtl.verilog.TOPS`.
 
     Returns
     -------
@@ -131,7 +139,7 @@ def run_bench(module: str, config: CoreConfig, work: object, steps: int, waves: 
     SimulationError
         If a test of the bench fails.
     """
-    folder = build(config, waves)
+    folder = build(config, waves, top)
     run = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
     (run / "work.pickle").write_bytes(pickle.dumps(work))
     results = run / "results.xml"
@@ -139,7 +147,7 @@ def run_bench(module: str, config: CoreConfig, work: object, steps: int, waves: 
     with _progress(run / "progress", steps), _tools(), suppress(SystemExit):
         get_runner("verilator").test(
             test_module=module,
-            hdl_toplevel=TOP,
+            hdl_toplevel=TOPS[top].module,
             build_dir=folder,
             hdl_toplevel_lang="verilog",
             test_dir=run,

@@ -50,7 +50,8 @@ def _differences(name: str, expected: np.ndarray, seen: np.ndarray, rows: Sequen
     return [f"{name} {place}: expected {expected[first]}, saw {seen[first]} ({len(where)} differ)"]
 
 
-def _check_packet(expectation: Expectation, words: list[int], config: CoreConfig) -> list[str]:
+def check_packet(expectation: Expectation, words: list[int], config: CoreConfig) -> list[str]:
+    """Return a line for each thing in which a packet of o differs from what is expected."""
     job, result = expectation.job, expectation.result
     tag_mask = (1 << config.tag_bits) - 1
     data_bits = 16 * config.output_lanes
@@ -75,7 +76,8 @@ def _check_packet(expectation: Expectation, words: list[int], config: CoreConfig
     ]
 
 
-def _check_record(expectation: Expectation, word: int, config: CoreConfig) -> list[str]:
+def check_record(expectation: Expectation, word: int, config: CoreConfig) -> list[str]:
+    """Return a line for each field in which a record of statistics differs from what is expected."""
     job, result = expectation.job, expectation.result
     expected: dict[str, object] = {"tag": job.tag, "status": int(expectation.status)}
     if result is None:
@@ -100,7 +102,11 @@ def _check_record(expectation: Expectation, word: int, config: CoreConfig) -> li
     ]
 
 
-def _check_requests(wanted: list[int], asked: list[int]) -> list[str]:
+def check_requests(expectation: Expectation, asked: list[int]) -> list[str]:
+    """Return a line if the values asked for are not those of the expected survivors."""
+    result, job = expectation.result, expectation.job
+    fetched = [] if result is None or job.shared else np.flatnonzero(result.survivors)
+    wanted = [int(job.indices[j]) for j in fetched]
     if len(asked) != len(wanted):
         return [f"values of {len(asked)} keys were asked for, expected {len(wanted)}"]
     wrong = [pair for pair in zip(asked, wanted, strict=True) if pair[0] != pair[1]]
@@ -120,12 +126,8 @@ def check(expectations: list[Expectation], recording: Recording, config: CoreCon
     if problems:
         return problems
     for n, expectation in enumerate(expectations):
-        result = expectation.result
-        job = expectation.job
-        fetched = [] if result is None or job.shared else np.flatnonzero(result.survivors)
-        wanted = [int(job.indices[j]) for j in fetched]
-        found = _check_packet(expectation, recording.packets[n], config)
-        found += _check_record(expectation, recording.records[n], config)
-        found += _check_requests(wanted, recording.requests[n])
+        found = check_packet(expectation, recording.packets[n], config)
+        found += check_record(expectation, recording.records[n], config)
+        found += check_requests(expectation, recording.requests[n])
         problems += [f"{expectation.label}: {line}" for line in found]
     return problems

@@ -10,6 +10,7 @@ from amaranth.lib import data
 from golden import formats
 from golden.config import CoreConfig
 from golden.job import Job
+from golden.key_sequence import KeySequence
 from golden.state import PartialState
 from rtl import interfaces
 
@@ -28,6 +29,9 @@ class Stimulus:
         Payloads of the k port; None is silence until the job's record has been taken.
     values : dict of int to list of int
         For each key index, the payloads of its value row; none of a job that shares its values with its keys.
+    sequence : tuple of int and list of int, optional
+        Payloads of the key sequencer's command and bitmap ports; only for a core behind one, to which the words of
+        `key` are then sent as it asks for them.
     """
 
     fields: dict[str, int]
@@ -35,6 +39,7 @@ class Stimulus:
     key: list[int | None]
     state: list[int]
     values: dict[int, list[int]] = field(repr=False)
+    sequence: tuple[int, list[int]] | None = None
 
 
 def _row_words(rows: np.ndarray, lanes: int) -> list[list[int]]:
@@ -151,9 +156,42 @@ def stimulus(job: Job, config: CoreConfig) -> Stimulus:
     return Stimulus(fields, query, key, state, values)
 
 
+def sequence_words(sequence: KeySequence, config: CoreConfig, **wrong: int) -> tuple[int, list[int]]:
+    """Return the payloads of a command of the key sequencer, `wrong` fields put in, and of its bitmap."""
+    fields = {
+        "first": sequence.first,
+        "end": sequence.end,
+        "block_shift": sequence.block_shift,
+        "mask": int(sequence.mask.kind),
+        "window": sequence.mask.window,
+        "first_position": sequence.positions[0],
+        "last_position": sequence.positions[1],
+    }
+    layout = interfaces.bitmap_layout(config)
+    bitmap = [_pack(layout, blocks=word) for word in sequence.words]
+    bitmap[-1] |= 1 << layout["last"].offset
+    return _pack(interfaces.sequence_layout(config), **fields | wrong), bitmap
+
+
+def masked_stimulus(job: Job, sequence: KeySequence, config: CoreConfig) -> Stimulus:
+    """Return the words that carry `job` to a core behind a key sequencer, which finds its keys by `sequence`.
+
+    The job does not say how many they are. InputError as of `stimulus`.
+    """
+    words = stimulus(job, config)
+    words.fields["keys"] = 0
+    words.sequence = sequence_words(sequence, config)
+    return words
+
+
 def job_word(fields: dict[str, int], config: CoreConfig) -> int:
     """Return the payload of the job port."""
     return _pack(interfaces.job_layout(config), **fields)
+
+
+def cluster_job_word(fields: dict[str, int], config: CoreConfig) -> int:
+    """Return the payload of the job port of a cluster of such cores."""
+    return _pack(interfaces.cluster_job_layout(config), **fields)
 
 
 def stats_record(word: int, config: CoreConfig) -> dict[str, int | list[int]]:

@@ -7,7 +7,6 @@ register that takes an input of cycle t shows it in cycle t + 1, which is a late
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from operator import attrgetter
 from typing import Any
 
 from amaranth.lib import data, wiring
@@ -40,7 +39,7 @@ def _zero(shape: Any) -> Any:
 class Bench:
     """A component in simulation, stepped by the coroutine that `simulate` was given.
 
-    Ports go by their name, those of a stream by the name of the stream as well: ``packs.ready``.
+    Ports go by their name, those of a stream by the name of the stream as well, or its number: ``jobs.0.ready``.
     """
 
     def __init__(self, ctx: Any, component: wiring.Component):
@@ -51,7 +50,10 @@ class Bench:
         self.cycle = 0
 
     def _port(self, name: str) -> Any:
-        return attrgetter(name)(self._component)
+        port = self._component
+        for part in name.split("."):
+            port = port[int(part)] if part.isdigit() else getattr(port, part)
+        return port
 
     def set(self, ports: Ports) -> None:
         """Drive these input ports until they are driven otherwise."""

@@ -220,7 +220,7 @@ def test_random_lengths_repeat_from_their_seed(capsys):
 
 def test_bad_options_of_the_command(capsys):
     assert main(["partition", "--random", "3", "--min", "9", "--max", "8", "--heads", "1", "--workers", "1"]) == 2
-    assert capsys.readouterr().err == "error: --min must be at most --max, 8, not 9\n"
+    assert capsys.readouterr().err == "error: lengths must rise from a shortest of at least 1, not from 9 to 8\n"
     for options in (["--heads", "1", "--workers", "2"], ["--lengths", "0", "--heads", "1", "--workers", "2"]):
         with pytest.raises(SystemExit) as exit_:
             main(["partition", *options])

@@ -9,14 +9,18 @@ import pytest
 from golden.config import PRESETS, CoreConfig
 from perf_model import latency
 from rtl import (
+    dispatcher,
     divider,
     dot_array,
     error_bound,
     exponential,
     interfaces,
+    key_sequencer,
+    merge_unit,
     output_writer,
     position_mask,
     scheduler,
+    state_merger,
     threshold,
     value_lanes,
 )
@@ -50,6 +54,13 @@ def test_latencies_that_depend_on_the_core(core: CoreConfig):
         (latency.ENDS_PENDING_MAX, scheduler.ENDS_PENDING_MAX),
         (latency.VALUE_PACKS, value_lanes.BUFFERS),
         (latency.OUTPUT_FIFO_DEPTH, output_writer.OUTPUT_FIFO_DEPTH),
+        (latency.COMMAND_LATENCY, key_sequencer.COMMAND_CYCLES),
+        (latency.COUNT_LATENCY, key_sequencer.COUNT_CYCLES),
+        (latency.IN_CORE, dispatcher.IN_CORE),
+        (latency.MERGE_STAGES, state_merger.MERGE_STAGES),
+        (latency.QUOTIENT_BITS, divider.QUOTIENT_BITS),
+        (latency.DIVIDER_PASSES, merge_unit.DIVIDER_PASSES),
+        (latency.MERGE_FIFO_DEPTH, merge_unit.MERGE_FIFO_DEPTH),
     ],
 )
 def test_constant(ours: int, theirs: int):

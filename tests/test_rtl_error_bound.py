@@ -61,24 +61,26 @@ def verdicts(keys: list[Key], epsilon_shift: int) -> list[bool]:
 
 
 def judge(jobs: list[tuple[list[Key], int]], config: CoreConfig, gaps: list[int]) -> dict[int, int]:
-    """Return the verdicts on the keys of jobs by the cycle in which they appear, `gaps` idle cycles between keys."""
+    """Return the verdicts by their cycle, from the first start on; `gaps` are idle cycles between keys."""
     share = config.rows_per_budget
-    stimulus: list[dict[str, Any]] = []
+    noise_rows = [{"allowed": 1, "distance": FURTHEST, "growth": 0}] * config.rows
+    stimulus: list[dict[str, Any]] = [{"coming": noise_rows}]
     near: dict[int, int] = {}
     waits = iter(gaps)
     for keys, epsilon_shift in jobs:
         for n, key in enumerate(keys):
-            allowed = sum(1 << i for i in np.flatnonzero(key["allowed"]).tolist())
-            held = {name: key[name] for name in ("distances", "growths")}
-            held |= {"allowed": allowed, "first": int(n == 0), "epsilon_shift": epsilon_shift}
+            fields = zip(key["allowed"], key["distances"], key["growths"], strict=True)
+            rows = [{"allowed": int(allowed), "distance": far, "growth": growth} for allowed, far, growth in fields]
+            held = {"rows": rows, "first": int(n == 0), "epsilon_shift": epsilon_shift}
             near[len(stimulus) + share] = int(key["near"])
-            stimulus += [held | {"start": int(cycle == 0)} for cycle in range(share)]
-            noise = {"allowed": (1 << config.rows) - 1, "first": 1, "epsilon_shift": 15, "near": 1}
+            stimulus[-1] = stimulus[-1] | {"coming": rows}
+            stimulus += [held | {"start": int(cycle == 0), "coming": noise_rows} for cycle in range(share)]
+            noise = {"rows": noise_rows, "first": 1, "epsilon_shift": 15, "near": 1, "coming": noise_rows}
             stimulus += [noise] * next(waits)
     stimulus += idle(1)
     stimulus = [ports | {"near": near.get(cycle, 1)} for cycle, ports in enumerate(stimulus)]
     seen = trace(ErrorBound(config), stimulus, ("done", "keep"))
-    return {cycle: keep for cycle, (done, keep) in enumerate(seen) if done}
+    return {cycle: keep for cycle, (done, keep) in enumerate(seen, start=-1) if done}
 
 
 @pytest.mark.parametrize("gaps", ["none", "random"])

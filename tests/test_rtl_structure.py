@@ -15,9 +15,10 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from golden.config import CoreConfig
+from golden.config import ClusterConfig, CoreConfig
 from rtl.core import LeanAttentionCore
 from rtl.pack_buffer import PackBuffer
+from rtl.verilog import TOPS
 
 TINY = CoreConfig(rows=2, lanes=4, max_head_dim=8, max_value_dim=8, max_keys=64, output_lanes=2, tag_bits=4)
 SHARED = replace(TINY, shared_values=1)
@@ -96,6 +97,14 @@ def test_the_core_has_no_combinational_path(config: CoreConfig):
     core = LeanAttentionCore(config)
     module = netlist(core)
     assert {name.partition("__")[0] for name in module["ports"]} == {*core.signature.members, "clk", "rst"}
+    assert combinational_paths(module) == set()
+
+
+@pytest.mark.parametrize("top", ["cluster", "key-sequencer", "merge-unit"])
+def test_what_stands_around_cores_has_no_combinational_path(top: str):
+    config = ClusterConfig(TINY, cores=2, queue_jobs=3, queue_beats=4) if top == "cluster" else TINY
+    module = netlist(TOPS[top].component(config))
+    assert {name.partition("__")[0] for name in module["ports"]} == {*TOPS[top].ports(config), "clk", "rst"}
     assert combinational_paths(module) == set()
 
 

@@ -22,13 +22,16 @@ import sim.__main__
 import sim.runner
 import sim.simulate
 import sim.sweep
-from golden.config import PRESETS
+from golden.block_mask import BlockMask, save_block_masks
+from golden.cluster import ClusterJob
+from golden.config import PRESETS, ClusterConfig
 from golden.layer import LayerJobs, run_layer
 from golden.masks import Mask, MaskKind
 from golden.memory import Memory
 from golden.quantise import QuantisedAttention
 from golden.tensors import load_attention
 from golden.threshold import Threshold
+from perf_model.cluster import cluster_cycles
 from rtl.interfaces import ArrayUse
 from sim.__main__ import main
 from sim.report import COLUMNS
@@ -164,6 +167,12 @@ CASES = {
         [],
         {"mask": Mask(MaskKind.CAUSAL)},
     ),
+    "static masks of blocks of 3 keys": (
+        (4, 2, 10, 24, 8, 8),
+        {},
+        ["--causal"],
+        {"mask": Mask(MaskKind.CAUSAL), "block_mask": BlockMask(np.arange(2 * 6 * 8).reshape(2, 6, 8) % 5 > 1, 4, 3)},
+    ),
 }
 
 
@@ -179,12 +188,15 @@ def estimate_of(file: Path, arguments: list[str], capsys: pytest.CaptureFixture[
 def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path, capsys):
     shape, arrays, arguments, asked = CASES[case]
     file, output = write(tmp_path / "x.npz", shape, **arrays), tmp_path / "new folder" / "out.json"
+    if "block_mask" in asked:
+        save_block_masks(tmp_path / "masks.npz", {0: asked["block_mask"]})
+        arguments = [*arguments, "--block-mask", str(tmp_path / "masks.npz")]
     assert main(["run", "--preset", "tiny", "--input", str(file), "--json", str(output), *arguments]) == 0
     figures, printed = json.loads(output.read_text()), capsys.readouterr().out
 
     mask, tau, epsilon, target = asked["mask"], asked.get("tau"), asked.get("epsilon"), asked.get("target")
     attention = load_attention(file).quantise(asked.get("subtract_key_mean", False))
-    result = run_layer(attention, TINY, mask, Threshold.of(tau, epsilon, target))
+    result = run_layer(attention, TINY, mask, Threshold.of(tau, epsilon, target), asked.get("block_mask"))
     expected = expected_figures(result, mask) | {
         "config": TINY.to_dict(),
         "input": "x.npz",
@@ -195,6 +207,7 @@ def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path
         "epsilon": epsilon,
         "target": target,
         "subtract_key_mean": asked.get("subtract_key_mean", False),
+        "block_mask": "masks.npz" if "block_mask" in asked else None,
         "stall": asked.get("stall", 0.0),
         "seed": asked.get("seed", 0),
     }
@@ -212,6 +225,8 @@ def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path
     assert (figures["saturated"] > 0) == ("saturate" in case)
     assert result.attended.dropped.any() == ("thresholded" in case)
     assert (len(set(figures["taus_used"])) > 1) == ("target" in case)
+    whole = run_layer(attention, TINY, mask, Threshold.of(tau, epsilon, target)).attended.streamed.sum()
+    assert (result.attended.streamed.sum() < whole) == ("static masks" in case)
 
     taus = dict.fromkeys("all" if used is None else f"{used:g}" for used in figures["taus_used"])
     assert printed.startswith("x.npz: equal to golden, bit for bit\n")
@@ -226,6 +241,41 @@ def test_anybodys_tensors_run_and_the_figures_are_those_of_golden(case, tmp_path
         f"q {expected['bytes']['q']}, k {expected['bytes']['k']}, v_req {expected['bytes']['v_req']}, ",
     ):
         assert text in printed
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["", "block mask"])
+def test_a_layer_on_a_cluster_has_the_bits_of_one_core_and_the_cycles_of_the_model(masked, tmp_path, capsys):
+    """A causal prefill, whose jobs are of unequal lengths, on as many cores as take three of them each."""
+    file = write(tmp_path / "x.npz", (4, 2, 10, 24, 9, 6))
+    attention, mask, threshold = load_attention(file).quantise(), Mask(MaskKind.CAUSAL), Threshold.of(3)
+    arguments = ["run", "--preset", "tiny", "--input", str(file), "--causal", "--tau", "3"]
+    block_mask = None
+    if masked:
+        block_mask = CASES["static masks of blocks of 3 keys"][3]["block_mask"]
+        save_block_masks(tmp_path / "masks.npz", {0: block_mask})
+        arguments += ["--block-mask", str(tmp_path / "masks.npz")]
+    output = tmp_path / "out.json"
+    assert main([*arguments, "--cores", "3", "--json", str(output)]) == 0
+    figures, printed = json.loads(output.read_text()), capsys.readouterr().out
+    assert "core        3-core 4 x 4\n" in printed
+
+    config, result = ClusterConfig(TINY, 3), run_layer(attention, TINY, mask, threshold, block_mask)
+    expected = expected_figures(result, mask) | {"config": config.to_dict()}
+    assert {name: figures[name] for name in expected} == expected
+    listed = [ClusterJob(planned.job) for planned in result.plan]
+    cycles = cluster_cycles(config, listed, [found.survivors for found in result.results]).total
+    assert figures["cycles"] == cycles < 0.5 * estimate_of(file, arguments[5:], capsys)["cycles"]
+    assert figures["utilisation"] == pytest.approx(figures["macs"] / (16 * 3 * cycles))
+
+
+def test_a_target_is_not_followed_from_core_to_core(tmp_path, capsys):
+    file, output = write(tmp_path / "x.npz", (2, 1, 9, 20, 4, 4)), tmp_path / "out.json"
+    output.write_text("precious")
+    arguments = ["run", "--preset", "tiny", "--target", "0.5", "--cores", "2"]
+    assert main([*arguments, "--input", str(file), "--json", str(output)]) == 2
+    said = "error: a target is followed from job to job on one core: give a tau, or a single core\n"
+    assert capsys.readouterr().err == said
+    assert output.read_text() == "precious"
 
 
 def test_an_output_without_error_has_no_snr_in_json(tmp_path, monkeypatch, capsys):
@@ -287,8 +337,8 @@ def test_waves_are_written_and_their_path_is_printed(tmp_path, capsys):
 def test_a_core_that_differs_is_exit_code_1_and_says_where(tmp_path, monkeypatch, capsys):
     """Golden is made to expect something else, of query 1 of head 1: row 3 of a job of two heads."""
 
-    def wrong(attention, config, mask, threshold):
-        result = run_layer(attention, config, mask, threshold)
+    def wrong(attention, config, mask, threshold, block_mask):
+        result = run_layer(attention, config, mask, threshold, block_mask)
         output = result.results[0].output.copy()
         output[3, 2] += 5
         return replace(result, results=[replace(result.results[0], output=output), *result.results[1:]])
@@ -316,7 +366,7 @@ def test_a_core_that_differs_is_exit_code_1_and_says_where(tmp_path, monkeypatch
 
 def test_a_simulator_that_cannot_be_built_is_exit_code_1_and_names_the_log(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sim.runner, "BUILD_ROOT", tmp_path / "sim")
-    monkeypatch.setattr(sim.runner, "generate", lambda config: "module lean_attention(; endmodule")
+    monkeypatch.setattr(sim.runner, "generate", lambda config, top: "module lean_attention(; endmodule")
     file = write(tmp_path / "x.npz")
     for _ in range(2):  # A failed build is not taken for a simulator the next time.
         assert main(["run", "--preset", "tiny", "--input", str(file)]) == 1
@@ -681,7 +731,7 @@ def test_the_benches_are_random_runs_of_small_cores(monkeypatch, capsys):
 def test_help_explains_every_option(capsys):
     parser = sim.__main__._parser()
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    assert set(commands.choices) == {"run", "sweep", "bench", "soak"}
+    assert set(commands.choices) == {"run", "sweep", "bench", "cluster", "soak"}
     for command in (parser, *commands.choices.values()):
         for action in command._actions:
             assert action.help, f"{command.prog} {action.dest} has no help"

@@ -510,6 +510,8 @@ def test_faults_cover_every_status_but_ok():
             Status.TARGET: config.target_control == 1,
             Status.SHARED: config.shared_values == 1,
             Status.KEY_TIMEOUT: config.key_timeout == 0,
+            # Not said by a core.
+            Status.PART: True,
         }
         assert set().union(*expected.values()) == {status for status in Status if not impossible.get(status)}
     assert set().union(*map(faults_of, CONFIGS.values())) == set(FAULTS)
@@ -743,7 +745,7 @@ def test_a_simulator_is_known_by_configuration_sources_tools_and_tracing(tmp_pat
 def test_a_simulator_is_built_once(tmp_path, monkeypatch):
     built = []
 
-    def build(config: CoreConfig, folder: Path, waves: bool) -> None:
+    def build(config: CoreConfig, folder: Path, waves: bool, top: str) -> None:
         built.append((config, waves))
         if len(built) == 1:
             raise SimulationError("no")
