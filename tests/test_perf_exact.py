@@ -190,14 +190,14 @@ def test_cases_reach_every_use_of_the_array_and_every_kind_of_memory():
 @pytest.mark.parametrize("field", [*CORE.names])
 def test_a_core_that_is_a_cycle_or_a_place_off_is_seen(monkeypatch, field: str):
     """Each number that the machine is given matters to some case."""
-    right = exact._core_record
+    right = exact.core_record
 
     def wrong(core: CoreConfig):
         record = right(core)
         record[field] -= 1
         return record
 
-    monkeypatch.setattr(exact, "_core_record", wrong)
+    monkeypatch.setattr(exact, "core_record", wrong)
     names = ("tiny", "one row", "few rows", "default")
     worst = (case.differences() for name in names for cases in cases_of(name) for case in cases)
     assert any(cycles or uses for _, cycles, uses, _ in worst)
