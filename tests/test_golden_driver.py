@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from fake_board import BASE, FakeBoard
 
+from golden import formats
 from golden.block_mask import BlockMask
 from golden.device.boards import CallWindow, MappedMemory, MappedWindow
 from golden.device.config import DEVICE_PRESETS, DeviceConfig
@@ -149,6 +150,14 @@ def test_a_target_is_followed_within_a_head_and_from_one_descriptor_to_the_next(
     result = device.run(Request(parts[1], threshold=target, continue_tau=True))
     assert np.array_equal(result.output, expected.output[:, 4:])
     assert result.record.tau == expected.tau[0, 1] != target.tau
+
+    # What failed, and a reset, leave nothing to go on from.
+    bad = replace(Placement(Request(parts[1]), device.capability, device.memory).descriptor, tau=0)
+    for spoil in (lambda: device.wait(device.submit(bad, checked=False)), device.reset):
+        device.run(Request(parts[0], threshold=target))
+        spoil()
+        result = device.run(Request(parts[1], threshold=target, continue_tau=True))
+        assert result.record.tau == formats.TAU_KEEP_ALL
 
 
 def test_nothing_but_outputs_and_records_is_written():

@@ -25,7 +25,8 @@ class Engine(wiring.Component):
 
     Whatever the fault, the same follows: the interrupt, a flush of the bus masters, a cycle of reset of all that the
     descriptor ran through, and its record. Nothing of the next descriptor is begun before the record is written. Of
-    several faults the first is told; of those in one cycle that of the bus, then the core's, a timeout, a soft reset.
+    several faults the first is told; of those in one cycle the datapath's, then the core's, a timeout, a soft reset. A
+    soft reset ends what is begun in the same way, and resets the datapath when all is idle too.
 
     A descriptor is begun in the cycle in which there is one. The first beat of a record is offered 2 cycles after the
     datapath has ended, or 3 after it was idle if it failed; later while a job's record is still being added. `done`
@@ -127,7 +128,8 @@ class Engine(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.resetting):
-                    m.d.comb += self.restart.eq(1)
+                    # The bus is quiet; of what was done before, nothing is to be left.
+                    m.d.comb += [self.restart.eq(1), clear.eq(1)]
                     m.d.sync += [
                         self.resetting.eq(self.soft_reset),
                         self.head.eq(0),
