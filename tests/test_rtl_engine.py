@@ -476,7 +476,7 @@ def test_a_soft_reset_in_every_cycle(monkeypatch: pytest.MonkeyPatch, fails: int
             await some_cycles(bench, model, 4)
             assert not bench.get("resetting")
             # All that ran is reset, also if nothing did.
-            assert model.resets[-1] == model.pulses["restart"][0] + 1
+            assert model.resets[-1] == model.pulses["restart"][-1] + 1
             assert len(model.records) == len(model.written) == begun
             statuses = [record.status for _, record in model.records]
             seen |= set(statuses)
