@@ -473,6 +473,7 @@ def test_a_soft_reset_in_every_cycle(monkeypatch: pytest.MonkeyPatch, fails: int
             # The registers clear what software wrote; nothing is begun before.
             bench.set({"run": 0, "tail": 0})
             begun = len(model.begun)
+            assert (begun > 0) == (at > 0)
             await some_cycles(bench, model, 4)
             assert not bench.get("resetting")
             # All that ran is reset, also if nothing did.
