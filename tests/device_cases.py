@@ -36,19 +36,24 @@ def random_descriptor(rng: np.random.Generator, config: DeviceConfig, rows_max: 
         # Where the mask cuts the keys.
         first_position = min(int(rng.integers(first_key, end_key)), capability.max_keys - queries)
         window = int(rng.integers(1, 300))
-    absent = [Flag.SHARED] + ([] if config.page_entries else [Flag.PAGED])
+    absent = [] if capability.shared_values else [Flag.SHARED]
+    absent += [] if config.page_entries else [Flag.PAGED]
     target = int(rng.integers(1, 1 << formats.TARGET_BITS)) if capability.target_control and rng.random() < 0.5 else 0
     absent += [] if target else [Flag.CONTINUE_TAU]
+    flags = int(rng.integers(FLAGS + 1)) & ~sum(absent)
+    head_dim, value_dim = (
+        int(rng.integers(1, largest + 1)) for largest in (capability.max_head_dim, capability.max_value_dim)
+    )
     descriptor = Descriptor(
-        flags=int(rng.integers(FLAGS + 1)) & ~sum(absent),
+        flags=flags,
         tag=int(rng.integers(1 << 32)),
         queries=queries,
         first_key=first_key,
         end_key=end_key,
         first_position=first_position,
         window=window if mask == MaskKind.WINDOW else 0,
-        head_dim=int(rng.integers(1, capability.max_head_dim + 1)),
-        value_dim=int(rng.integers(1, capability.max_value_dim + 1)),
+        head_dim=head_dim,
+        value_dim=min(head_dim, value_dim) if flags & Flag.SHARED else value_dim,
         kv_heads=int(rng.integers(1, 4)),
         group=group,
         mask=int(mask),

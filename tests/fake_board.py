@@ -53,6 +53,7 @@ class FakeBoard:
         self.bus = FakeBus()
         self.memory = MappedMemory(self.bus.content, BASE)
         self.registers = RegisterModel(config)
+        self._config = config
         self._model = DeviceModel(config, self.bus)
         self.stuck = False
         self.before: Callable[[], None] = lambda: None
@@ -77,6 +78,7 @@ class FakeBoard:
             if self.stuck:
                 ports["status_draining"] = ports["status_resetting"] = 1
             ports |= {"control_run": 0, "head": 0, "tail": 0}
+            self._model = DeviceModel(self._config, self.bus)
         while ports.get("control_run") and not self.stuck and ports.get("head", 0) != ports.get("tail", 0):
             self._work()
 
@@ -95,6 +97,7 @@ class FakeBoard:
             record = self._model.run(Descriptor.parse(content.tobytes()), (head + 1) % (1 << 32))
         except BusError:
             record = Record(sequence=head + 1, status=DeviceStatus.READ)
+            self._model = DeviceModel(self._config, self.bus)
         ports["head"] = (head + 1) % (1 << 32)
         try:
             packed = np.frombuffer(record.pack(), dtype=np.uint8)

@@ -148,6 +148,9 @@ def test_a_value_that_does_not_fit_is_refused():
         replace(GOOD, kv_heads=65536)
     with pytest.raises(InputError, match="tag must be from 0 to 4294967295, not -1"):
         replace(GOOD, tag=-1)
+    with pytest.raises(InputError, match=r"queries is 2\.0; it must be an integer"):
+        replace(GOOD, queries=2.0)
+    assert replace(GOOD, queries=np.int64(2)).pack() == replace(GOOD, queries=2).pack()
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 8])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from fake_board import BASE, FakeBoard
 
+from golden import formats
 from golden.block_mask import BlockMask
 from golden.device.boards import CallWindow, MappedMemory, MappedWindow
 from golden.device.config import DEVICE_PRESETS, DeviceConfig
@@ -149,6 +150,14 @@ def test_a_target_is_followed_within_a_head_and_from_one_descriptor_to_the_next(
     result = device.run(Request(parts[1], threshold=target, continue_tau=True))
     assert np.array_equal(result.output, expected.output[:, 4:])
     assert result.record.tau == expected.tau[0, 1] != target.tau
+
+    # What failed, and a reset, leave nothing to go on from.
+    bad = replace(Placement(Request(parts[1]), device.capability, device.memory).descriptor, tau=0)
+    for spoil in (lambda: device.wait(device.submit(bad, checked=False)), device.reset):
+        device.run(Request(parts[0], threshold=target))
+        spoil()
+        result = device.run(Request(parts[1], threshold=target, continue_tau=True))
+        assert result.record.tau == formats.TAU_KEEP_ALL
 
 
 def test_nothing_but_outputs_and_records_is_written():
@@ -319,10 +328,12 @@ def test_another_device_or_version_is_refused():
     [
         ({"slots": 3}, "slots must be a power of two from 1 to 32768, not 3"),
         ({"slots": 0}, "slots must be a power of two from 1 to 32768, not 0"),
-        ({"timeout_cycles": -1}, "timeout_cycles must be from 0 to 4294967295, not -1"),
+        ({"slots": 4.0}, "slots must be a power of two from 1 to 32768, not 4.0"),
+        ({"timeout_cycles": -1}, "timeout_cycles must be a whole number from 0 to 4294967295, not -1"),
+        ({"timeout_cycles": 1e6}, "timeout_cycles must be a whole number from 0 to 4294967295, not 1000000.0"),
     ],
 )
-def test_impossible_options_are_refused(options: dict[str, int], sentence: str):
+def test_impossible_options_are_refused(options: dict[str, Any], sentence: str):
     made = FakeBoard(TINY)
     with pytest.raises(InputError, match=sentence):
         Device(made, made.memory, **options)
@@ -340,7 +351,12 @@ def test_memory_that_the_device_cannot_reach_is_refused():
     [
         ({"keys": slice(5, 5)}, "keys must be a part of the layer's 37, not 5:5"),
         ({"keys": slice(0, 38)}, "keys must be a part of the layer's 37, not 0:38"),
-        ({"pages": np.arange(3), "page_keys": 12}, "page_keys must be a power of two, not 12"),
+        ({"keys": slice(0, 37, 2)}, re.escape("a slice of whole numbers without a step, not slice(0, 37, 2)")),
+        ({"keys": slice(0.5, 37)}, re.escape("a slice of whole numbers without a step, not slice(0.5, 37, None)")),
+        ({"keys": (0, 37)}, re.escape("keys must be a slice of whole numbers without a step, not (0, 37)")),
+        ({"pages": np.arange(3), "page_keys": 12}, "page_keys must be a power of two from 16, not 12"),
+        ({"pages": np.arange(5), "page_keys": 8}, "page_keys must be a power of two from 16, not 8"),
+        ({"pages": np.arange(3), "page_keys": 16.0}, "page_keys must be a power of two from 16, not 16.0"),
         ({"pages": np.arange(4)}, "pages must be 3 different whole numbers, one a page of 16 keys"),
         ({"pages": np.array([0, 1, 1])}, "pages must be 3 different whole numbers"),
         ({"pages": np.array([0, -1, 1])}, "pages can't be negative"),
@@ -358,6 +374,27 @@ def test_memory_that_the_device_cannot_reach_is_refused():
 def test_a_request_that_makes_no_sense_is_refused(changes: dict, sentence: str):
     with pytest.raises(InputError, match=sentence):
         replace(CASES["plain"], **changes)
+
+
+def test_a_pool_that_memory_does_not_hold_is_refused():
+    """However large: it is not built first."""
+    made, device = board()
+    used = dict(made.memory._used)
+    with pytest.raises(InputError, match="no room for"):
+        device.run(Request(WHOLE, pages=np.array([0, 1, (1 << 32) - 1])))
+    assert made.memory._used == used, "memory is lost"
+
+
+def test_only_what_is_queued_is_waited_for():
+    made = FakeBoard(TINY)
+    device = Device(made, made.memory, slots=2, seconds=5.0)
+    placement = Placement(Request(WHOLE), device.capability, made.memory)
+    numbers = [device.submit(placement.descriptor) for _ in range(3)]
+    assert device.wait(2).sequence == 2
+    for number in (1, 4):
+        with pytest.raises(InputError, match=f"descriptor {number} is not one of the last 2 that were submitted"):
+            device.wait(number)
+    assert device.wait(numbers[-1]).sequence == 3
 
 
 def test_a_block_without_a_key_is_refused():

@@ -18,7 +18,7 @@ from golden.device.descriptor import Descriptor, Flag
 from golden.key_sequence import SequenceStatus
 from rtl.axi.job_sequence import JobSequence
 
-CONFIG = DEVICE_PRESETS["tiny"]
+CONFIG = replace(DEVICE_PRESETS["tiny"], core=DEVICE_PRESETS["tiny"].core.override(shared_values=1))
 CORE = CONFIG.core
 
 
@@ -49,7 +49,7 @@ def expected_words(d: Descriptor, layer: dict[str, Any], scales: list[int], coun
     """Return the payloads of every output."""
     emits, starts = (bool(d.flags & flag) for flag in (Flag.EMIT_STATE, Flag.FROM_STATE))
     words: dict[str, list[Any]] = {name: [] for name in OUTPUTS}
-    masked = bool(d.flags & Flag.BLOCK_MASK)
+    masked, shared = bool(d.flags & Flag.BLOCK_MASK), bool(d.flags & Flag.SHARED)
     for block, keys in zip(expected_blocks(d), counts, strict=True):
         scale = scales[block["head"]]
         if block["first"]:
@@ -98,7 +98,7 @@ def expected_words(d: Descriptor, layer: dict[str, Any], scales: list[int], coun
             "window": d.window,
             "from_state": int(starts),
             "emit_state": int(emits),
-            "shared": 0,
+            "shared": int(shared),
             "tag": 0,
         }
         words["job"].append(fields)
@@ -106,7 +106,7 @@ def expected_words(d: Descriptor, layer: dict[str, Any], scales: list[int], coun
             words[port].append(
                 {
                     "place": place(d, layer, block, name),
-                    "resident": layer["resident"],
+                    "resident": int(layer["resident"] and not (shared and name == "value")),
                     "first": layer["first"],
                     "release": block["last"],
                 }
@@ -123,15 +123,17 @@ OUTPUTS = ("command", "query", "output", "job", "keys", "values", "state")
 @pytest.mark.parametrize("stall", [flowing, at_random(1), at_random(2, 0.9)], ids=["flowing", "half", "slow"])
 def test_jobs_of_random_layers(stall: Stall):
     rng = np.random.default_rng(4)
-    cases = layers(9, 8)
-    assert {layer["resident"] for _, layer in cases} == {0, 1}
+    cases = layers(38, 8)
+    for flag in (Flag.SHARED, Flag.EMIT_STATE, Flag.FROM_STATE, Flag.BLOCK_MASK):
+        assert {(layer["resident"], bool(d.flags & flag)) for d, layer in cases} == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
     async def process(bench: Bench) -> None:
         for d, layer in cases:
             blocks = expected_blocks(d)
             scales = [int(rng.integers(1 << 22)) for _ in range(d.kv_heads)]
             counts = [int(rng.integers(1, CORE.max_keys + 1)) for _ in blocks]
-            bench.set({"layer": layer, "key_fills": d.kv_heads, "value_fills": d.kv_heads})
+            value_fills = 0 if d.flags & Flag.SHARED else d.kv_heads
+            bench.set({"layer": layer, "key_fills": d.kv_heads, "value_fills": value_fills})
             sources = [
                 Source(bench, "blocks", blocks, stall),
                 Source(bench, "scales", [{"data": scale, "last": 1} for scale in scales], stall),
@@ -160,7 +162,11 @@ def test_jobs_of_random_layers(stall: Stall):
 @pytest.mark.parametrize("late", ["key_fills", "value_fills"])
 def test_a_job_is_not_known_before_its_fills_are_offered(late: str):
     """The head's fill is offered when that of the head before was taken."""
-    d, layer = next((d, layer) for d, layer in layers(9, 8) if layer["resident"] and d.kv_heads > 1)
+    d, layer = next(
+        (d, layer)
+        for d, layer in layers(9, 8)
+        if layer["resident"] and d.kv_heads > 1 and not d.flags & (Flag.SHARED | Flag.BLOCK_MASK)
+    )
     blocks = [block for block in expected_blocks(d) if block["head"] == 1]
 
     async def process(bench: Bench) -> None:

@@ -15,7 +15,7 @@ from golden.key_sequence import WORD_BLOCKS
 from golden.masks import MaskKind
 from rtl.axi.layer_setup import SETUP_CYCLES, LayerSetup
 
-TINY = DEVICE_PRESETS["tiny"]
+TINY = replace(DEVICE_PRESETS["tiny"], core=DEVICE_PRESETS["tiny"].core.override(shared_values=1))
 CONFIGS = {"small scratchpad": TINY.override(scratchpad_bytes=4096), "none": TINY.override(scratchpad_bytes=0)}
 
 
@@ -56,9 +56,11 @@ def test_layers_of_random_descriptors(name: str):
     base = Descriptor(queries=1, end_key=64, head_dim=5, value_dim=32, kv_heads=1, group=9)
     cases += [replace(base, **changes) for changes in ({}, {"end_key": 65}, {"head_dim": 32, "value_dim": 5})]
     cases += [replace(base, head_dim=32, end_key=65, value_dim=4), replace(base, group=4), replace(base, group=12)]
+    # As many queries, or heads of a group, as would be none if their upper bits were cut off.
+    cases += [replace(base, queries=1 << 12, group=1), replace(base, queries=1, group=1 << 12)]
     expected = [expected_layer(case, config) for case in cases]
     if config.scratchpad_bytes:
-        assert [layer["resident"] for layer in expected[-6:]] == [1, 0, 1, 0, 0, 1]
+        assert [layer["resident"] for layer in expected[-8:]] == [1, 0, 1, 0, 0, 1, 1, 1]
     resident = {layer["resident"] for layer in expected if layer is not None}
     assert resident == ({0, 1} if config.scratchpad_bytes else {0})
     assert None in expected

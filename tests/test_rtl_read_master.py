@@ -31,6 +31,8 @@ class Memory:
         self.bursts: list[Burst] = []
         self.addressed: list[int] = []
         self.came: list[int] = []
+        self.responses: dict[int, int] = {}
+        """Of beats by their number; the others are read well."""
         self._bench, self._latency, self._stall = bench, latency, stall
         self._beats: list[tuple[int, int, bool]] = []
 
@@ -39,6 +41,8 @@ class Memory:
         bench = self._bench
         valid = bool(self._beats) and self._beats[0][0] <= bench.cycle
         bench.set({"axi.arready": not self._stall(bench.cycle), "axi.rvalid": valid})
+        # Where nothing comes an error means nothing.
+        bench.set({"axi.rresp": self.responses.get(self._beats[0][1], 0) if valid else 3})
         if valid:
             _, number, last = self._beats.pop(0)
             bench.set({"axi.rdata": number, "axi.rlast": last})
@@ -187,5 +191,30 @@ def test_a_flush_begins_no_burst_and_ends_all(after: int, stall: Stall):
             await bench.tick()
         assert bench.get("idle")
         assert len(memory.bursts) == pending
+
+    simulate(ReadMaster(CONFIG), process)
+
+
+def test_beats_and_errors_are_told():
+    """SLVERR and DECERR, not EXOKAY; each in time to keep the beat's words from being used."""
+    seen: dict[str, list[int]] = {"bus_error": [], "beat": []}
+
+    async def process(bench: Bench) -> None:
+        source = Source(bench, "key_request", [request(Client.KEY, n, 1) for n in range(0, 12, 2)])
+        sink = Sink(bench, "key_words")
+        memory = Memory(bench, 10)
+        memory.responses = {2: 2, 6: 1, 8: 3}
+        while bench.cycle < 40:
+            for side in (source, sink, memory):
+                side.step()
+            for name, cycles in seen.items():
+                if bench.get(name):
+                    cycles.append(bench.cycle)
+            await bench.tick()
+        assert len(memory.came) == 6
+        assert seen["beat"] == [cycle + 1 for cycle in memory.came]
+        assert seen["bus_error"] == [memory.came[1] + 1, memory.came[4] + 1]
+        # Two words a beat.
+        assert [sink.offered[2] - seen["bus_error"][0], sink.offered[8] - seen["bus_error"][1]] >= [2, 2]
 
     simulate(ReadMaster(CONFIG), process)

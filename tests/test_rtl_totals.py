@@ -96,7 +96,7 @@ def test_a_job_that_failed_is_told_at_once():
         assert bench.get("core_status") == 11
         await bench.tick()
         bench.set({"stats.valid": 0})
-        assert bench.get("record")["core_status"] == 11
+        assert bench.get("record")["jobs"] == 1
         assert not bench.get("fault")
 
     simulate(Totals(CONFIG), process)

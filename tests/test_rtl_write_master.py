@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,15 +23,26 @@ CONFIGS = {
 }
 
 
-class Bus:
-    """The other side: takes addresses and data, and answers each burst some cycles after its last beat."""
+def okay(burst: int) -> int:
+    """Answer every burst well."""
+    return 0
 
-    def __init__(self, bench: Bench, stall: Stall, latency: int):
+
+class Bus:
+    """The other side: takes addresses and data, and answers each burst some cycles after its last beat.
+
+    Between answers it shows that of an error, which means nothing.
+    """
+
+    def __init__(self, bench: Bench, stall: Stall, latency: int, response: Callable[[int], int] = okay):
         self.bursts: list[Burst] = []
         self.beats: list[tuple[int, int]] = []
         self.addressed: list[int] = []
         self.moved: list[int] = []
-        self._bench, self._stall, self._latency = bench, stall, latency
+        self.answered: list[int] = []
+        self.told: dict[str, list[int]] = {"bus_error": [], "beat": []}
+        """Cycles of the master's pulses."""
+        self._bench, self._stall, self._latency, self._response = bench, stall, latency, response
         self._left: list[int] = []
         self._answers: list[int] = []
 
@@ -38,11 +50,17 @@ class Bus:
         """Drive this cycle, after all else."""
         bench = self._bench
         ready = [not self._stall(3 * bench.cycle + n) for n in range(2)]
-        answers = bool(self._answers) and self._answers[0] <= bench.cycle
+        number = len(self.answered)
+        answers = bool(self._answers) and self._answers[0] <= bench.cycle and number < len(self.bursts)
         bench.set({"axi.awready": ready[0], "axi.wready": ready[1], "axi.bvalid": answers})
+        bench.set({"axi.bresp": self._response(number) if answers else 2})
         assert bench.get("axi.bready")
+        for name, cycles in self.told.items():
+            if bench.get(name):
+                cycles.append(bench.cycle)
         if answers:
             self._answers.pop(0)
+            self.answered.append(bench.cycle)
         if bench.get("axi.awvalid") and ready[0]:
             self.bursts.append(Burst(bench.get("axi.awaddr"), bench.get("axi.awlen") + 1))
             self.addressed.append(bench.cycle)
@@ -72,18 +90,26 @@ def random_beats(rng: random.Random, config: DeviceConfig, count: int) -> list[d
 
 
 def run(
-    config: DeviceConfig, beats: list[dict[str, int]], comes: Stall = flowing, stall: Stall = flowing, latency: int = 1
+    config: DeviceConfig,
+    beats: list[dict[str, int]],
+    comes: Stall = flowing,
+    stall: Stall = flowing,
+    latency: int = 1,
+    response: Callable[[int], int] = okay,
 ) -> tuple[Source, Bus]:
     """Write `beats`; return both sides when nothing is pending."""
     sides: list[Any] = []
 
     async def process(bench: Bench) -> None:
-        source, bus = Source(bench, "beats", beats, comes), Bus(bench, stall, latency)
+        source, bus = Source(bench, "beats", beats, comes), Bus(bench, stall, latency, response)
         while source.left or bench.get("pending"):
             source.step()
             bus.step()
             await bench.tick()
         assert bench.get("idle")
+        # What is told of the last answer comes in this cycle.
+        assert bench.cycle == bus.answered[-1] + 1
+        bus.step()
         sides.extend([source, bus])
 
     simulate(WriteMaster(config), process)
@@ -91,6 +117,8 @@ def run(
     requests = [Request(beat["address"], config.beat_bytes, not beat["end"]) for beat in beats]
     assert bus.bursts == bursts(requests, config)
     assert bus.beats == [(beat["data"], beat["strobe"]) for beat in beats]
+    assert bus.told["beat"] == [cycle + 1 for cycle in bus.moved]
+    assert bus.told["bus_error"] == [cycle + 1 for n, cycle in enumerate(bus.answered) if response(n) >= 2]
     return source, bus
 
 
@@ -144,3 +172,37 @@ def test_no_data_is_offered_before_all_of_its_burst_is_there():
     _, bus = run(config, [beat(8 * n, n, 255, n == 11) for n in range(12)], lambda cycle: cycle % 7 != 0)
     for first in range(0, 12, 4):
         assert bus.moved[first : first + 4] == list(range(bus.moved[first], bus.moved[first] + 4))
+
+
+def test_answers_that_are_errors_are_told():
+    """SLVERR and DECERR, not EXOKAY, of bursts that follow each other too."""
+    responses = [0, 2, 3, 0, 1, 2]
+    beats = [beat(64 * n, n, 255, True) for n in range(6)]
+    _, bus = run(CONFIGS["default"], beats, latency=5, response=lambda n: responses[n])
+    assert len(bus.told["bus_error"]) == 3
+
+
+@pytest.mark.parametrize("stall", [flowing, at_random(1, 0.8)], ids=["ready bus", "slow bus"])
+@pytest.mark.parametrize("after", [1, 6, 9, 12])
+def test_a_flush_begins_no_burst_and_ends_all(after: int, stall: Stall):
+    """An address that is offered stays, its data follows; `idle` comes when the last burst is answered."""
+
+    async def process(bench: Bench) -> None:
+        source = Source(bench, "beats", [beat(64 * (n // 2) + 8 * (n % 2), n, 255, n % 2 == 1) for n in range(60)])
+        bus = Bus(bench, stall, 8)
+        begun = 0
+        for _ in range(after + 150):
+            bench.set({"flush": bench.cycle >= after})
+            source.step()
+            bus.step()
+            if bench.cycle == after:
+                begun = len(bus.bursts) + int(bench.get("axi.awvalid") and not bench.get("axi.awready"))
+            if bench.cycle >= after:
+                assert bench.get("idle") == (sum(cycle < bench.cycle for cycle in bus.answered) == begun)
+                assert bench.get("pending")
+            await bench.tick()
+        assert bench.get("idle")
+        assert len(bus.bursts) == len(bus.answered) == begun
+        assert len(bus.beats) == sum(burst.beats for burst in bus.bursts)
+
+    simulate(WriteMaster(CONFIGS["default"]), process)

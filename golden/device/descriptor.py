@@ -41,7 +41,8 @@ class Flag(enum.IntFlag):
     BLOCK_MASK = 1 << 4, "only blocks of keys whose bit is set are streamed"
     CONTINUE_TAU = (
         1 << 5,
-        "also the first block goes on from the tau that the job before left, not only a kv head's further ones",
+        "also the first block goes on from the tau that the job before left, not only a kv head's further ones;"
+        " after a reset or a descriptor that failed, that drops nothing",
     )
     INTERRUPT = 1 << 6, "raise the interrupt done at the end"
 

@@ -144,10 +144,10 @@ class Device:
         timeout_cycles: int = 1 << 26,
         seconds: float = 60.0,
     ):
-        if not 1 <= slots <= SLOTS_MAX or slots & (slots - 1):
-            raise InputError(f"slots must be a power of two from 1 to {SLOTS_MAX}, not {slots}")
-        if not 0 <= timeout_cycles < WORD:
-            raise InputError(f"timeout_cycles must be from 0 to {WORD - 1}, not {timeout_cycles}")
+        if not isinstance(slots, int) or not 1 <= slots <= SLOTS_MAX or slots & (slots - 1):
+            raise InputError(f"slots must be a power of two from 1 to {SLOTS_MAX}, not {slots!r}")
+        if not isinstance(timeout_cycles, int) or not 0 <= timeout_cycles < WORD:
+            raise InputError(f"timeout_cycles must be a whole number from 0 to {WORD - 1}, not {timeout_cycles!r}")
         self._window, self.memory, self._interrupt = window, memory, interrupt
         self._slots, self._timeout_cycles, self._seconds = slots, timeout_cycles, seconds
         self.capability = read_capability(window)
@@ -261,9 +261,15 @@ class Device:
 
         Raises
         ------
+        InputError
+            If it is not one of the last `slots` that were submitted since the reset.
         DeviceError
             If it does not end in time, or its record could not be written.
         """
+        if (self._submitted - number) % WORD >= self._slots:
+            raise InputError(
+                f"descriptor {number} is not one of the last {self._slots} that were submitted, up to {self._submitted}"
+            )
         end = time.monotonic() + self._seconds
         polls = 0
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -36,7 +37,7 @@ class Request:
     block_mask : BlockMask, optional
         Keys outside it are not streamed.
     keys : slice, optional
-        Only these keys, from start to stop; all by default.
+        Only these keys, from start to stop, without a step; all by default.
     pages : numpy.ndarray, optional
         Lay keys and values in pages: the place in the pool of each page of `page_keys` keys, whole numbers, all
         different.
@@ -72,13 +73,20 @@ class Request:
             raise InputError("a device needs queries whose positions follow each other")
         if attention.indices[0] != 0 or np.any(np.diff(attention.indices) != 1):
             raise InputError("a device needs keys whose indices count up from 0")
+        if self.keys is not None:
+            whole = isinstance(self.keys, slice) and all(
+                part is None or hasattr(part, "__index__") for part in (self.keys.start, self.keys.stop)
+            )
+            if not whole or self.keys.step not in (None, 1):
+                raise InputError(f"keys must be a slice of whole numbers without a step, not {self.keys!r}")
         if not 0 <= self.first_key < self.end_key <= attention.keys:
             raise InputError(
                 f"keys must be a part of the layer's {attention.keys}, not {self.first_key}:{self.end_key}"
             )
         if self.pages is not None:
-            if self.page_keys < 1 or self.page_keys & (self.page_keys - 1):
-                raise InputError(f"page_keys must be a power of two, not {self.page_keys}")
+            least = 1 << PAGE_SHIFT_MIN
+            if not isinstance(self.page_keys, int) or self.page_keys < least or self.page_keys & (self.page_keys - 1):
+                raise InputError(f"page_keys must be a power of two from {least}, not {self.page_keys!r}")
             needed = -(-attention.keys // self.page_keys)
             pages = np.asarray(self.pages)
             if pages.shape != (needed,) or pages.dtype.kind not in "iu" or len(np.unique(pages)) != needed:
@@ -141,8 +149,13 @@ class Placement:
 
     def _buffer(self, array: np.ndarray) -> Buffer:
         """Return a buffer that holds the bytes of `array`."""
-        buffer = self._memory.allocate(max(array.nbytes, 1))
+        buffer = self._allocate(array.nbytes)
         buffer.array[: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        return buffer
+
+    def _allocate(self, size: int) -> Buffer:
+        """Return a buffer of `size` bytes, of one if that is 0."""
+        buffer = self._memory.allocate(max(size, 1))
         self._buffers.append(buffer)
         return buffer
 
@@ -158,14 +171,12 @@ class Placement:
         flags = Flag(0)
         shared = bool(capability.shared_values) and attention.shared
         fields: dict[str, int] = {}
-        query = self._rows(attention.query)
-        fields |= self._tensor("query", query, query.strides)
+        fields |= self._tensor("query", attention.query)
         for name, tensor in (("key", attention.key), ("value", attention.value)):
             if name == "value" and shared:
                 flags |= Flag.SHARED
             elif request.pages is None:
-                rows = self._rows(tensor)
-                fields |= self._tensor(name, rows, rows.strides)
+                fields |= self._tensor(name, tensor)
             else:
                 flags |= Flag.PAGED
                 fields |= self._paged(name, self._rows(tensor), request.pages)
@@ -207,20 +218,33 @@ class Placement:
             **fields,
         )
 
-    def _tensor(self, name: str, rows: np.ndarray, strides: tuple[int, ...]) -> dict[str, int]:
-        """Lay out a tensor as it is, and return its fields; strides are those of heads and rows."""
-        address = self._buffer(rows).address
-        return {f"{name}_address": address, f"{name}_head_stride": strides[0], f"{name}_row_stride": strides[1]}
+    def _tensor(self, name: str, tensor: np.ndarray) -> dict[str, int]:
+        """Lay out the rows of a tensor head by head, and return their fields."""
+        rows = self._rows(tensor)
+        head, row, _ = rows.strides
+        return {
+            f"{name}_address": self._buffer(rows).address,
+            f"{name}_head_stride": head,
+            f"{name}_row_stride": row,
+        }
 
     def _paged(self, name: str, rows: np.ndarray, pages: np.ndarray) -> dict[str, int]:
         """Lay keys or values out in the pages of a pool, and return their fields."""
         heads, keys, row_bytes = rows.shape
         size = self.request.page_keys
         whole = np.pad(rows, [(0, 0), (0, -keys % size), (0, 0)])
-        pool = np.zeros((int(np.max(pages)) + 1, heads, size, row_bytes), dtype=np.int8)
+        shape = (int(np.max(pages)) + 1, heads, size, row_bytes)
+        # Pages of the pool that are not this layer's hold anything, and may be many.
+        buffer = self._allocate(math.prod(shape))
+        pool = buffer.array[: math.prod(shape)].view(np.int8).reshape(shape)
         pool[pages] = whole.reshape(heads, -1, size, row_bytes).swapaxes(0, 1)
         page, head, row, _ = pool.strides
-        return self._tensor(name, pool, (head, row)) | {f"{name}_page_stride": page}
+        return {
+            f"{name}_address": buffer.address,
+            f"{name}_head_stride": head,
+            f"{name}_row_stride": row,
+            f"{name}_page_stride": page,
+        }
 
     def _visible(self) -> list[range]:
         """Return the keys that each block may see by position."""

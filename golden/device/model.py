@@ -79,6 +79,9 @@ class DeviceModel:
                 moved = {"read_bytes": traffic.read_bytes, "write_bytes": traffic.write_bytes}
             except _Fault as fault:
                 status = fault.status
+        if status is not DeviceStatus.OK:
+            # A fault resets the core.
+            self._left = Threshold()
         return Record(
             sequence=sequence,
             tag=descriptor.tag,

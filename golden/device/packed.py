@@ -59,7 +59,7 @@ class Packed:
     Raises
     ------
     InputError
-        If a value does not fit its field.
+        If a value is not an integer, or does not fit its field.
     """
 
     SIZE: ClassVar[int] = 0
@@ -67,6 +67,8 @@ class Packed:
     def __post_init__(self) -> None:
         for part in self.layout():
             value = getattr(self, part.name)
+            if not hasattr(value, "__index__"):
+                raise InputError(f"{part.name} is {value!r}; it must be an integer")
             if not 0 <= value < 1 << part.bits:
                 raise InputError(f"{part.name} must be from 0 to {(1 << part.bits) - 1}, not {value}")
 

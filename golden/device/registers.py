@@ -213,7 +213,7 @@ _CONTROL: tuple[Register, ...] = (
                 1,
                 1,
                 P,
-                "End the descriptor begun with status RESET; then clear run, HEAD, TAIL and ERROR.",
+                "End the descriptor begun with status RESET; then clear run, HEAD, TAIL, ERROR and the tau left.",
             ),
             Field("clear_counters", 2, 1, P, "Set all counters to 0."),
         ),

@@ -79,9 +79,9 @@ class DescriptorReader(wiring.Component):
                         m.d.sync += content.word_select(word, 8 * WORD_BYTES).eq(self.words.payload.data)
 
         # Sums, then checks, then the first check that fails: a cycle each.
-        keys_end = Signal(33)
-        m.d.sync += keys_end.eq(self.descriptor.first_position + self.descriptor.queries)
-        checks = self._checks(keys_end)
+        positions_end = Signal(33)
+        m.d.sync += positions_end.eq(self.descriptor.first_position + self.descriptor.queries)
+        checks = self._checks(positions_end)
         failed = Signal(len(checks))
         ended = Signal(CHECK_CYCLES - 1)
         m.d.sync += [

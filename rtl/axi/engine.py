@@ -24,7 +24,13 @@ class Engine(wiring.Component):
     """The queue, and what happens when a descriptor fails.
 
     Whatever the fault, the same follows: the interrupt, a flush of the bus masters, a cycle of reset of all that the
-    descriptor ran through, and its record. Nothing of the next descriptor is begun before the record is written.
+    descriptor ran through, and its record. Nothing of the next descriptor is begun before the record is written. Of
+    several faults the first is told; of those in one cycle the datapath's, then the core's, a timeout, a soft reset. A
+    soft reset ends what is begun in the same way, and resets the datapath when all is idle too.
+
+    A descriptor is begun in the cycle in which there is one. The first beat of a record is offered 2 cycles after the
+    datapath has ended, or 3 after it was idle if it failed; later while a job's record is still being added. `done`
+    comes in the cycle after the record is written, the next descriptor is begun in the one after that.
 
     Parameters
     ----------
@@ -89,7 +95,7 @@ class Engine(wiring.Component):
 
         slot = Signal(SLOT_BITS)
         tag, interrupt = Signal(32), Signal()
-        status = Signal(DeviceStatus)
+        status, core_status = Signal(DeviceStatus), Signal(8)
         m.d.comb += [
             slot.eq(self.head & ((Const(1) << self.queue_shift) - 1)),
             datapath.address.eq(self.queue_base + (slot << DESCRIPTOR_BITS)),
@@ -98,6 +104,7 @@ class Engine(wiring.Component):
             recorder.record.sequence.eq(self.head + 1),
             recorder.record.tag.eq(tag),
             recorder.record.status.eq(status),
+            recorder.record.core_status.eq(core_status),
             totals.read_beat.eq(datapath.read_beat),
             totals.write_beat.eq(datapath.write_beat),
         ]
@@ -121,7 +128,8 @@ class Engine(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.resetting):
-                    m.d.comb += self.restart.eq(1)
+                    # The bus is quiet; of what was done before, nothing is to be left.
+                    m.d.comb += [self.restart.eq(1), clear.eq(1)]
                     m.d.sync += [
                         self.resetting.eq(self.soft_reset),
                         self.head.eq(0),
@@ -131,7 +139,13 @@ class Engine(wiring.Component):
                     ]
                 with m.Elif(self.run & (self.head != self.tail) & ~self.soft_reset):
                     m.d.comb += [datapath.start.eq(1), totals.clear.eq(1)]
-                    m.d.sync += [status.eq(DeviceStatus.OK), tag.eq(0), interrupt.eq(0), self.busy.eq(1)]
+                    m.d.sync += [
+                        status.eq(DeviceStatus.OK),
+                        core_status.eq(0),
+                        tag.eq(0),
+                        interrupt.eq(0),
+                        self.busy.eq(1),
+                    ]
                     m.next = "RUN"
 
             with m.State("RUN"):
@@ -142,21 +156,24 @@ class Engine(wiring.Component):
                         interrupt.eq(flag(datapath.descriptor, Flag.INTERRUPT)),
                     ]
                 with m.If(fails):
+                    # Of the core's status the one that is told: another job may fail while the bus is drained.
+                    told = Mux(why == DeviceStatus.CORE, totals.core_status, 0)
                     m.d.comb += self.fault.eq(1)
                     m.d.sync += [
                         status.eq(why),
+                        core_status.eq(told),
                         self.error_status.eq(why),
-                        self.error_core_status.eq(Mux(why == DeviceStatus.CORE, totals.core_status, 0)),
+                        self.error_core_status.eq(told),
                         self.error_slot.eq(slot),
                         self.draining.eq(1),
                     ]
                     m.next = "DRAIN"
-                with m.Elif(datapath.ended & ~totals.busy):
+                with m.Elif(datapath.ended):
                     m.next = "RECORD"
 
             with m.State("DRAIN"):
                 m.d.comb += [datapath.flush.eq(1), totals.counting.eq(1)]
-                with m.If(datapath.idle & ~totals.busy):
+                with m.If(datapath.idle):
                     m.next = "CLEAR"
 
             with m.State("CLEAR"):
@@ -165,8 +182,10 @@ class Engine(wiring.Component):
                 m.next = "RECORD"
 
             with m.State("RECORD"):
-                m.d.comb += recorder.start.eq(1)
-                m.next = "WRITE"
+                # A job may have ended in the cycle of the reset.
+                m.d.comb += recorder.start.eq(~totals.busy)
+                with m.If(~totals.busy):
+                    m.next = "WRITE"
 
             with m.State("WRITE"):
                 # A record that can't be written is told by the registers alone.

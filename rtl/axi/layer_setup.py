@@ -5,10 +5,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.device.config import DeviceConfig
-from golden.device.descriptor import Flag
 from golden.key_sequence import WORD_BLOCKS
 from golden.masks import MaskKind
-from rtl.axi.layer import descriptor_layout, flag, layer_layout
+from rtl.axi.layer import descriptor_layout, layer_layout
 
 SETUP_CYCLES = 5
 
@@ -17,7 +16,7 @@ class LayerSetup(wiring.Component):
     """Bounds by position, words of a row, and what the scratchpad holds; `SETUP_CYCLES` cycles after `start`.
 
     Keys and values go through the scratchpad if those within the bounds fit in a half of it each, and more than one
-    block of rows uses them. Values shared with their keys need no room.
+    block of rows uses them. Values shared with their keys need no room, and are no longer than these.
 
     Parameters
     ----------
@@ -95,9 +94,7 @@ class LayerSetup(wiring.Component):
                 key_words.eq(keys * (layer.last_key_word + 1)),
                 value_words.eq(keys * (layer.last_value_word + 1)),
                 several.eq((d.queries > core.rows) | (d.group > core.rows) | small),
-                layer.resident.eq(
-                    several & (key_words <= half_words) & (flag(d, Flag.SHARED) | (value_words <= half_words))
-                ),
+                layer.resident.eq(several & (key_words <= half_words) & (value_words <= half_words)),
             ]
         passed = Signal(SETUP_CYCLES - 1)
         m.d.sync += [passed.eq(passed << 1 | self.start), self.done.eq(passed[-1])]

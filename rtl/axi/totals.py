@@ -92,8 +92,6 @@ class Totals(wiring.Component):
             m.d.sync += sums.dropped.eq(Mux(counts.dropped[0] > sums.dropped, counts.dropped[0], sums.dropped))
             with m.If(row == rows - 1):
                 m.d.sync += self.busy.eq(0)
-        with m.If(self.fault):
-            m.d.sync += sums.core_status.eq(stats.status)
 
         with m.If(self.counting):
             m.d.sync += [
