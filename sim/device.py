@@ -28,17 +28,20 @@ MEMORY_MAX = 1 << 28
 """Bytes that a request may take, with queue and records."""
 
 KEY_TIMEOUT = 1200
-"""Of the cores: longer than the memory pauses, and not long to wait for."""
+"""Of cores that keys are kept from: longer than the memory pauses, and not long to wait for.
+
+With few reads under way keys wait longer than that for the values of those before.
+"""
 
 
 def _core(**sizes: int) -> CoreConfig:
-    return replace(PRESETS["tiny"], key_timeout=KEY_TIMEOUT, **sizes)
+    return replace(PRESETS["tiny"], **sizes)
 
 
 DEVICES: dict[str, DeviceConfig] = {
-    "tiny": DeviceConfig(_core(), data_bits=64, scratchpad_bytes=4096, page_entries=64),
+    "tiny": DeviceConfig(_core(key_timeout=KEY_TIMEOUT), data_bits=64, scratchpad_bytes=4096, page_entries=64),
     "wide bus": DeviceConfig(
-        _core(rows=6, output_lanes=1, rows_per_scaler=3, shared_values=1),
+        _core(rows=6, output_lanes=1, rows_per_scaler=3, shared_values=1, key_timeout=KEY_TIMEOUT),
         data_bits=256,
         burst_beats=4,
         buffer_beats=16,

@@ -184,6 +184,8 @@ def kinds_of(config: DeviceConfig) -> list[str]:
         absent.add("page entry")
     if not _beyond(Descriptor(), config):
         absent.add("unsupported")
+    if config.core.key_timeout >= STALL_CYCLES:
+        absent.add("silent keys")
     return [kind for kind in KINDS if kind not in absent]
 
 
