@@ -143,7 +143,6 @@ class Engine(wiring.Component):
                         status.eq(DeviceStatus.OK),
                         core_status.eq(0),
                         tag.eq(0),
-                        interrupt.eq(0),
                         self.busy.eq(1),
                     ]
                     m.next = "RUN"
