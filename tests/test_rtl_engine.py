@@ -195,12 +195,17 @@ def test_descriptors_follow_each_other_through_the_queue(monkeypatch: pytest.Mon
     run(monkeypatch, process)
 
 
-def test_head_and_sequence_wrap(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("shift", [0, 2, 15])
+def test_head_and_sequence_wrap(monkeypatch: pytest.MonkeyPatch, shift: int):
+    """With a slot, some, and as many as there can be."""
+
     async def process(bench: Bench) -> None:
         model = DatapathModel(bench)
-        bench.set({"head": (1 << 32) - 1, "tail": 1})
+        bench.set({"head": (1 << 32) - 1, "tail": 1, "queue_shift": shift})
         await until_head(bench, model, 1)
-        assert [address for _, address in model.begun] == [QUEUE + 3 * Descriptor.SIZE, QUEUE]
+        last = (1 << shift) - 1
+        assert [address for _, address in model.begun] == [QUEUE + last * Descriptor.SIZE, QUEUE]
+        assert [address for address, _ in model.records] == [RECORDS + last * Record.SIZE, RECORDS]
         assert [record.sequence for _, record in model.records] == [0, 1]
         await some_cycles(bench, model, 5)
         assert len(model.begun) == 2
@@ -406,7 +411,7 @@ def test_a_timeout(monkeypatch: pytest.MonkeyPatch, cycles: int):
         bench.set({"tail": 1})
         start = bench.cycle
         last = start + 25
-        progress = {cycle: {"datapath.progress": 1} for cycle in range(start, last + 1)}
+        progress = {cycle: {"datapath.progress": 1} for cycle in range(start + 1, last + 1)}
         if cycles:
             while not bench.get("draining"):
                 model.step(progress.get(bench.cycle))
@@ -454,6 +459,7 @@ def test_a_soft_reset_in_every_cycle(monkeypatch: pytest.MonkeyPatch, fails: int
         plan = Plan(fails=fails, flags=Flag.INTERRUPT)
         model = DatapathModel(bench, plan)
         seen = set()
+        together = False
         for at in range(30):
             model = DatapathModel(bench, plan)
             bench.set({"tail": 3})
@@ -476,6 +482,10 @@ def test_a_soft_reset_in_every_cycle(monkeypatch: pytest.MonkeyPatch, fails: int
             assert (begun > 0) == (at > 0)
             await some_cycles(bench, model, 4)
             assert not bench.get("resetting")
+            # One that comes when the other is done is another.
+            restarts = model.pulses["restart"]
+            assert len(restarts) == 1 + (restarts[0] == again)
+            together |= restarts[0] == again
             # All that ran is reset, also if nothing did.
             assert model.resets[-1] == model.pulses["restart"][-1] + 1
             assert len(model.records) == len(model.written) == begun
@@ -496,6 +506,7 @@ def test_a_soft_reset_in_every_cycle(monkeypatch: pytest.MonkeyPatch, fails: int
             bench.set({"run": 0, "tail": 0, "head": 0})
             await bench.tick()
         assert seen == {DeviceStatus.RESET, DeviceStatus.OK if fails is None else plan.status}
+        assert together
 
     run(monkeypatch, process)
 

@@ -126,14 +126,17 @@ def test_jobs_of_random_layers(stall: Stall):
     cases = layers(38, 8)
     for flag in (Flag.SHARED, Flag.EMIT_STATE, Flag.FROM_STATE, Flag.BLOCK_MASK):
         assert {(layer["resident"], bool(d.flags & flag)) for d, layer in cases} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert {bool(d.flags & Flag.SHARED) for d, layer in cases if layer["resident"] and d.kv_heads > 1} == {False, True}
 
     async def process(bench: Bench) -> None:
         for d, layer in cases:
             blocks = expected_blocks(d)
             scales = [int(rng.integers(1 << 22)) for _ in range(d.kv_heads)]
             counts = [int(rng.integers(1, CORE.max_keys + 1)) for _ in blocks]
-            value_fills = 0 if d.flags & Flag.SHARED else d.kv_heads
-            bench.set({"layer": layer, "key_fills": d.kv_heads, "value_fills": value_fills})
+            # Nobody counts fills that there are not.
+            key_fills = d.kv_heads if layer["resident"] else 0
+            value_fills = 0 if d.flags & Flag.SHARED else key_fills
+            bench.set({"layer": layer, "key_fills": key_fills, "value_fills": value_fills})
             sources = [
                 Source(bench, "blocks", blocks, stall),
                 Source(bench, "scales", [{"data": scale, "last": 1} for scale in scales], stall),

@@ -58,12 +58,14 @@ def test_layers_of_random_descriptors(name: str):
     cases += [replace(base, head_dim=32, end_key=65, value_dim=4), replace(base, group=4), replace(base, group=12)]
     # As many queries, or heads of a group, as would be none if their upper bits were cut off.
     cases += [replace(base, queries=1 << 12, group=1), replace(base, queries=1, group=1 << 12)]
+    # The last key that is seen is the one before the first, and the first itself.
+    cases[:0] = [replace(base, mask=int(MaskKind.CAUSAL), first_key=10, first_position=n) for n in (9, 10)]
     expected = [expected_layer(case, config) for case in cases]
     if config.scratchpad_bytes:
         assert [layer["resident"] for layer in expected[-8:]] == [1, 0, 1, 0, 0, 1, 1, 1]
     resident = {layer["resident"] for layer in expected if layer is not None}
     assert resident == ({0, 1} if config.scratchpad_bytes else {0})
-    assert None in expected
+    assert [layer is None for layer in expected[:2]] == [True, False]
 
     async def process(bench: Bench) -> None:
         for case, layer in zip(cases, expected, strict=True):

@@ -142,8 +142,12 @@ def test_a_row_is_read_as_soon_as_it_is_there():
     assert [sink.offered[0], sink.offered[2]] == [when["written"][1] + 3, when["written"][3] + 3]
 
 
-def test_a_half_is_not_free_before_it_was_filled():
-    """Its jobs need only the first row: the words that still come must not fall into the next head's half."""
-    heads = [Head(0, [[n] for n in range(20)], [[0]]), Head(0, [[99]], [[0]]), Head(0, [[100]], [[0]])]
-    _, _, when = run(heads)
-    assert when["claimed"][2] > when["written"][19]
+@pytest.mark.parametrize(("before", "wanted"), [(0, True), (2, True), (2, False)])
+def test_a_half_is_not_free_before_it_was_filled(before: int, wanted: bool):
+    """Its jobs need only the first row, or none: words that still come must not fall into the next head's half.
+
+    So it is when the half has been in use before.
+    """
+    short = [Head(0, [[n]], [[0]]) for n in range(before + 2)]
+    _, _, when = run([*short[2:], Head(0, [[n] for n in range(20)], [[0]], wanted), *short[:2]])
+    assert when["claimed"][before + 2] > when["written"][before + 19]

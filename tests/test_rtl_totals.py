@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from rtl.axi.record_writer import RecordWriter
 from rtl.axi.totals import Totals
 from rtl.interfaces import ArrayUse
 
-CONFIG = DEVICE_PRESETS["tiny"]
+CONFIG = replace(DEVICE_PRESETS["tiny"], core=replace(DEVICE_PRESETS["tiny"].core, rows=6, rows_per_scaler=3))
 CORE = CONFIG.core
 
 

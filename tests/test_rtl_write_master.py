@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from rtl_bench import Bench, simulate
-from stream_rules import Source, Stall, at_random, flowing
+from stream_rules import Source, Stall, at_random, flowing, until
 
 from golden.config import PRESETS
 from golden.device.bursts import Burst, Request, bursts
@@ -164,6 +164,14 @@ def test_so_many_bursts_have_no_answer():
     assert bus.addressed[UNANSWERED_MAX - 1] == LATENCY + UNANSWERED_MAX - 1
     assert bus.addressed[UNANSWERED_MAX] == LATENCY + 60 + 2
     assert bus.addressed[UNANSWERED_MAX] > bus.moved[UNANSWERED_MAX - 1] + 40
+
+
+def test_no_more_bursts_wait_than_can_be_described():
+    """Short ones, long before the beats fill their buffer."""
+    config = CONFIGS["default"]
+    source, bus = run(config, [beat(64 * n, n, 255, True) for n in range(40)], stall=until(3 * 80))
+    assert sum(cycle < 80 for cycle in source.taken) < 32
+    assert bus.addressed[0] == 80
 
 
 def test_no_data_is_offered_before_all_of_its_burst_is_there():

@@ -22,7 +22,7 @@ from golden.errors import InputError
 from golden.state import PartialState
 
 WORD = 1 << 32
-SLOTS_MAX = 1 << 15
+SLOTS_MAX = 1 << (1 << BY_NAME["QUEUE_SHIFT"].field("value").bits) - 1
 POLLS = 100
 """Looks at HEAD before the driver sleeps between them."""
 

@@ -86,10 +86,8 @@ class BlockSequence(wiring.Component):
                 m.d.sync += [
                     position.eq(d.first_position),
                     block.first_position.eq(d.first_position),
-                    member.eq(0),
                     first_query.eq(1),
                     block.first.eq(1),
-                    block.last_row.eq(0),
                     bitmap.eq(bitmaps),
                 ]
                 with m.If(self.requests.ready):

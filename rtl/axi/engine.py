@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.device.config import DeviceConfig
 from golden.device.descriptor import Flag
-from golden.device.registers import DESCRIPTOR_BITS, RECORD_BITS
+from golden.device.registers import BY_NAME, DESCRIPTOR_BITS, RECORD_BITS
 from golden.device.status import DeviceStatus
 from rtl.axi.axi_ports import axi_read_signature, axi_write_signature
 from rtl.axi.datapath import Datapath
@@ -16,8 +16,8 @@ from rtl.axi.register_file import steps_layout
 from rtl.axi.totals import Totals
 from rtl.interfaces import ArrayUse
 
-SHIFT_BITS = 4
-SLOT_BITS = 16
+SHIFT_BITS = BY_NAME["QUEUE_SHIFT"].field("value").bits
+SLOT_BITS = BY_NAME["ERROR"].field("slot").bits
 
 
 class Engine(wiring.Component):
@@ -143,7 +143,6 @@ class Engine(wiring.Component):
                         status.eq(DeviceStatus.OK),
                         core_status.eq(0),
                         tag.eq(0),
-                        interrupt.eq(0),
                         self.busy.eq(1),
                     ]
                     m.next = "RUN"

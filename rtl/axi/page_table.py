@@ -13,7 +13,7 @@ from rtl.bundles import delayed, index_shape
 ENTRY_BITS = 32
 
 FACTOR_BITS = 16
-"""Bits of a stride that are multiplied at a time."""
+"""Bits of a stride that a multiplier takes."""
 
 STEPS = 2 * STRIDE_BITS // FACTOR_BITS
 """Cycles of an entry: both strides, a part after the other."""

@@ -7,13 +7,10 @@ from amaranth.utils import exact_log2
 
 from golden.device.config import DeviceConfig
 from rtl.axi.bundles import rows_place_layout
-from rtl.axi.page_table import page_lookup_signature
+from rtl.axi.page_table import FACTOR_BITS, page_lookup_signature
 from rtl.axi.request_joiner import read_request_layout
 
 ROW_ADDRESS_LATENCY = 4
-
-FACTOR_BITS = 16
-"""Bits of a stride that a multiplier takes."""
 
 
 def row_index_layout(config: DeviceConfig) -> data.StructLayout:
