@@ -27,6 +27,7 @@ TIMEOUT_CYCLES = 600
 STALL_CYCLES = 4000
 DEAD_CYCLES = 2000
 CHANNELS = range(5)
+READ_CHANNELS = CHANNELS[:2]
 
 Spoil = Callable[[random.Random, Descriptor, DeviceConfig], Descriptor]
 
@@ -332,7 +333,7 @@ class FaultSession:
             memory.fail_write = once
         else:
             self._fired = True
-            memory.stall(self._random.choice(CHANNELS))
+            memory.stall(self._random.choice(CHANNELS if self._run.kind == "stall" else READ_CHANNELS))
             await ClockCycles(self._device.dut.aclk, STALL_CYCLES)
             memory.calm()
 
