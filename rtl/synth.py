@@ -202,5 +202,6 @@ def synthesise(config: Config, folder: Path, target_mhz: float, seed: int, top: 
     """
     netlist, report = _synthesise(config, folder, top), folder / "report.json"
     print("placement and routing, 10 minutes and more", flush=True)
-    _place(netlist, report, "--freq", str(target_mhz), "--seed", str(seed))
+    # A clock below the target is a figure like any other.
+    _place(netlist, report, "--timing-allow-fail", "--freq", str(target_mhz), "--seed", str(seed))
     return read_report(report, netlist, top)
