@@ -9,12 +9,14 @@ from typing import cast
 
 import numpy as np
 
+from golden import formats
 from golden.config import PRESETS, CoreConfig
 from golden.device.boards import MappedMemory
 from golden.device.config import DeviceConfig
 from golden.device.descriptor import Descriptor, require_good
 from golden.device.layout import Placement, Request
 from golden.device.record import Record
+from golden.threshold import Threshold
 from sim.device_faults_testbench import MEMORY, FaultRun, FaultWork, kinds_of
 from sim.device_testbench import DeviceOutcome, DeviceRun, DeviceWork
 from sim.random_requests import random_request
@@ -117,11 +119,20 @@ def fault_run(seed: int, name: str) -> FaultRun:
     kinds = kinds_of(config)
     kind = kinds[seed // len(DEVICES) % len(kinds)]
 
+    def suits(request: Request) -> bool:
+        if kind == "silent keys":
+            # More than wait in the buffer.
+            row_bytes = config.core.head_beats(request.attention.head_dim) * config.core.lanes
+            return 2 * request.attention.keys * row_bytes > 3 * config.buffer_beats * config.beat_bytes
+        return kind not in MEMORY or getattr(request, MEMORY[kind]) is not None
+
     def suitable() -> Request:
-        while True:
-            request = random_request(rng, config)
-            if kind not in MEMORY or getattr(request, MEMORY[kind]) is not None:
-                return request
+        while not suits(request := random_request(rng, config)):
+            pass
+        if kind == "silent keys":
+            # Few keys survive, or it would be values that the core waits for.
+            request = replace(request, threshold=Threshold(formats.TAU_MIN), continue_tau=False)
+        return request
 
     return FaultRun(
         f"seed {seed} ({kind}) on device '{name}'",
