@@ -39,4 +39,4 @@ def run(options: argparse.Namespace) -> None:
         costs.append(recorded_cost(JobRecord.load(path), hardware))
     print(recorded_table(costs))
     if options.json:
-        write_text(options.json, json.dumps([cost.to_dict() for cost in costs], indent=2) + "\n")
+        write_text(options.json, json.dumps({"runs": [cost.to_dict() for cost in costs]}, indent=2) + "\n")
