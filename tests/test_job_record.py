@@ -112,6 +112,24 @@ def test_the_command_prints_a_line_for_each_record(tmp_path, capsys):
     assert f"{costs[1]['dram_bytes']:,}" in line
 
 
+def test_one_layer_of_a_record_is_that_layer(tmp_path, capsys):
+    """The first of `layers` has two key and value heads, the second two more."""
+    made = record(Threshold.of(tau=2), model="small", threshold="tau 2", loss=1.5)
+    parts = [made.of_heads(0, 2), made.of_heads(2, 4)]
+    for name in ("rows", "keys", "head_dim", "survivors"):
+        assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(made, name))
+    (layer, _) = layers(Threshold.of(tau=2))
+    ran = run_layer(layer.attention, CORE, layer.mask, layer.threshold)
+    assert np.array_equal(parts[0].survivors, np.concatenate([result.survivors for result in ran.results]))
+
+    made.save(tmp_path / "x.npz")
+    assert main(["recorded", str(tmp_path / "x.npz"), "--heads", "0", "2"]) == 0
+    assert f" {parts[0].survivor_share:.1%} " in capsys.readouterr().out
+    for heads in ("4", "9"), ("1", "1"):
+        assert main(["recorded", str(tmp_path / "x.npz"), "--heads", *heads]) == 2
+        assert "the record has heads 0 to 3, so none from" in capsys.readouterr().err
+
+
 def test_only_layers_that_ran_with_keep_on_the_logs_core_can_be_recorded():
     log = JobLog(CORE)
     with pytest.raises(InputError, match="no layer ran, so there are no jobs to record"):
