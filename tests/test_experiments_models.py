@@ -29,7 +29,7 @@ def test_models_are_listed_with_weights_length_results_and_target(tmp_path: Path
     ]
     assert main(["models", *files]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
-    assert header.split() == "model attention weights of attention steps or epochs loss accuracy target".split()
+    assert " ".join(header.split()) == "model attention weights of attention steps or epochs loss accuracy target"
     assert [" ".join(row.split()) for row in rows] == [
         "old standard 1,128 128 60 0.9606 - -",
         "new super 128 128 60 + 30 1.5000 - 0.3 at tau 6, 16 rows",
