@@ -22,14 +22,15 @@ SYNTH ?= --preset small
 # Of the experiments: where they go, how long models are trained, and what they are measured on. By default all of it.
 EXPERIMENTS ?= $(BUILD)/experiments
 LM_STEPS ?= 6000
-LM_MORE_STEPS ?= 1500
-LM_WINDOWS ?= 16
+LM_MORE_STEPS ?= 3000
+LM_WINDOWS ?= 64
 DIGITS_EPOCHS ?= 60
 DIGITS_IMAGES ?= 364
 SEED_OF_MODELS ?= 0
 KINDS := standard optimised efficient super
-SHARES := 0.2 0.4
-THRESHOLDS := --tau 4 6 8 --epsilon 0.1 0.05 0.01
+TARGET := --tau 6 --rows 16
+SHARE := 0.3
+THRESHOLDS := --tau 2 3 4 6 8 --epsilon 0.1 0.05 0.01
 
 # What a result is made from, its input aside: a change to any of these files makes it anew.
 sources = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -name '*.npz' 2>/dev/null)
@@ -152,41 +153,48 @@ $(TOOLS)/.installed: perf_model/data/tools/requirements.txt | $(VENV)/.base
 tools: $(VENV)/.base $(TOOLS)/.installed ## run ZigZag and SCALE-Sim again, after installing them, and compare with their stored answers
 	$(RUN) -m perf_model tools --rerun $(TOOLS)/bin/python
 
-# A model trained further without a target is what those with one are compared to.
-LM_MODELS := $(KINDS) more $(addprefix target-,$(SHARES))
-DIGITS_MODELS := $(KINDS) $(addprefix target-,$(SHARES))
-RESULTS := $(foreach phase,prefill decode,$(LM_MODELS:%=$(EXPERIMENTS)/lm-%.$(phase).txt)) \
-    $(DIGITS_MODELS:%=$(EXPERIMENTS)/digits-%.prefill.txt) $(EXPERIMENTS)/sentences.txt
+# Targets are trained from the model that comes with the project, and so is the one they are compared to, without a target.
+LM_START := golden/data/byte_lm.npz
+LM_MODELS := more target $(KINDS)
+DIGITS_MODELS := $(KINDS) target
+MODELS := $(LM_MODELS:%=$(EXPERIMENTS)/lm-%.npz) $(DIGITS_MODELS:%=$(EXPERIMENTS)/digits-%.npz)
+RESULTS := $(EXPERIMENTS)/models.txt $(EXPERIMENTS)/sentences.txt $(MODELS:%.npz=%.prefill.txt) $(MODELS:%.npz=%.layer.txt) \
+    $(EXPERIMENTS)/lm-more.decode.txt $(EXPERIMENTS)/lm-target.decode.txt \
+    $(patsubst %,$(EXPERIMENTS)/%.front.txt,lm-prefill lm-decode digits-prefill) $(EXPERIMENTS)/maps/.done
 
 experiments: $(RESULTS) ## train and measure all models of docs/variants.md (hours; an interrupted training goes on)
+	@cat $(EXPERIMENTS)/models.txt $(EXPERIMENTS)/*.front.txt
 	@ls $(RESULTS)
 
 experiments-quick: ## the same with little training and few inputs, to see that it runs
 	@$(MAKE) experiments EXPERIMENTS=$(BUILD)/experiments-quick LM_STEPS=20 LM_MORE_STEPS=10 LM_WINDOWS=1 \
-	    DIGITS_EPOCHS=1 DIGITS_IMAGES=4 SHARES=0.3 THRESHOLDS='--tau 6'
+	    DIGITS_EPOCHS=1 DIGITS_IMAGES=4 THRESHOLDS='--tau 6'
 
-TRAIN_LM := $(RUN) -m golden.experiments train-byte-lm --seed $(SEED_OF_MODELS) --windows $(LM_WINDOWS)
+TRAIN_LM := $(RUN) -m golden.experiments train-byte-lm --seed $(SEED_OF_MODELS)
 TRAIN_DIGITS := $(RUN) -m golden.experiments train-digits --seed $(SEED_OF_MODELS) --epochs $(DIGITS_EPOCHS)
 
 $(KINDS:%=$(EXPERIMENTS)/lm-%.npz): $(EXPERIMENTS)/lm-%.npz: | $(VENV)/.models
 	@echo "==> Training the byte language model with $* attention"
 	$(TRAIN_LM) --steps $(LM_STEPS) --attention $* -o $@
 
-$(EXPERIMENTS)/lm-more.npz: $(EXPERIMENTS)/lm-standard.npz
+$(EXPERIMENTS)/lm-more.npz: $(LM_START) | $(VENV)/.models
 	@echo "==> Training it further, without a target"
 	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< -o $@
 
-$(SHARES:%=$(EXPERIMENTS)/lm-target-%.npz): $(EXPERIMENTS)/lm-target-%.npz: $(EXPERIMENTS)/lm-standard.npz
-	@echo "==> Training it further, for $* of the keys to survive"
-	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< --survive $* -o $@
+$(EXPERIMENTS)/lm-target.npz: $(LM_START) | $(VENV)/.models
+	@echo "==> Training it further, for $(SHARE) of the keys to survive"
+	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< --survive $(SHARE) $(TARGET) -o $@
 
 $(KINDS:%=$(EXPERIMENTS)/digits-%.npz): $(EXPERIMENTS)/digits-%.npz: | $(VENV)/.models
 	@echo "==> Training the model of digits with $* attention"
 	$(TRAIN_DIGITS) --attention $* -o $@
 
-$(SHARES:%=$(EXPERIMENTS)/digits-target-%.npz): $(EXPERIMENTS)/digits-target-%.npz: | $(VENV)/.models
-	@echo "==> Training the model of digits for $* of the keys to survive"
-	$(TRAIN_DIGITS) --survive $* -o $@
+$(EXPERIMENTS)/digits-target.npz: | $(VENV)/.models
+	@echo "==> Training the model of digits for $(SHARE) of the keys to survive"
+	$(TRAIN_DIGITS) --survive $(SHARE) $(TARGET) -o $@
+
+$(EXPERIMENTS)/models.txt: $(MODELS)
+	$(RUN) -m golden.experiments models $(LM_START) $^ >$@
 
 # Jobs of prefill have the rows of the core, those of decode one. The record without a threshold is the first.
 measure = $(RUN) -m golden.experiments $(1) --record $(basename $@) $(THRESHOLDS) >$@ \
@@ -205,6 +213,38 @@ $(EXPERIMENTS)/digits-%.prefill.txt: $(EXPERIMENTS)/digits-%.npz
 $(EXPERIMENTS)/sentences.txt: | $(VENV)/.models
 	@mkdir -p $(@D)
 	$(RUN) -m golden.experiments sentences $(THRESHOLDS) >$@
+
+# The first layer on the first input, simulated: its survivors and cycles are those of the record.
+layer = $(RUN) -m golden.experiments $(1) --weights $< --layer 0 -o $(basename $@).npz >/dev/null \
+    && $(RUN) -m sim run --input $(basename $@).npz --tau 6 >$@ \
+    && $(RUN) -m perf_model recorded $(<:.npz=.prefill)/tau-6.npz --heads 0 $(2) >>$@
+
+$(EXPERIMENTS)/lm-%.layer.txt: $(EXPERIMENTS)/lm-%.npz $(EXPERIMENTS)/lm-%.prefill.txt | $(VENV)/.base
+	$(call layer,capture-byte-lm --windows $(LM_WINDOWS),$(if $(filter $*,$(KINDS)),3,2))
+
+$(EXPERIMENTS)/digits-%.layer.txt: $(EXPERIMENTS)/digits-%.npz $(EXPERIMENTS)/digits-%.prefill.txt | $(VENV)/.base
+	$(call layer,capture-digits,2)
+
+# What is lost and saved: each plot compares models with the first one.
+front = $(RUN) -m perf_model trade-off $(patsubst %.txt,%.json,$^) $(1) -o $(basename $@) >$@
+
+$(EXPERIMENTS)/lm-prefill.front.txt: $(EXPERIMENTS)/lm-more.prefill.txt $(EXPERIMENTS)/lm-target.prefill.txt
+	$(call front)
+
+$(EXPERIMENTS)/lm-decode.front.txt: $(EXPERIMENTS)/lm-more.decode.txt $(EXPERIMENTS)/lm-target.decode.txt
+	$(call front)
+
+$(EXPERIMENTS)/digits-prefill.front.txt: $(EXPERIMENTS)/digits-standard.prefill.txt $(EXPERIMENTS)/digits-target.prefill.txt
+	$(call front,--measure accuracy)
+
+# What was kept, of the layer in the middle.
+$(EXPERIMENTS)/maps/.done: $(EXPERIMENTS)/lm-more.npz $(EXPERIMENTS)/lm-target.npz
+	@mkdir -p $(@D)
+	set -e; for name in more target; do \
+	    $(RUN) -m golden.experiments capture-byte-lm --weights $(EXPERIMENTS)/lm-$$name.npz --layer 2 -o $(@D)/$$name.npz >/dev/null; \
+	    $(RUN) -m golden map $(@D)/$$name.npz --head 0 --tau 6 -o $(@D)/$$name.png; \
+	done
+	@touch $@
 
 lint: $(VENV)/.lint ## check style, types and the Verilog of every preset
 	$(VENV)/bin/ruff check .

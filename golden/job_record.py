@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,14 @@ class JobRecord:
     def survivor_share(self) -> float:
         """Share of the streamed keys that survived."""
         return float(self.survivors.mean())
+
+    def of_heads(self, first: int, end: int) -> JobRecord:
+        """Return the jobs of heads `first` to `end` - 1 alone, say of one layer; InputError if there are none."""
+        jobs = (self.head >= first) & (self.head < end)
+        if not jobs.any():
+            raise InputError(f"the record has heads 0 to {self.head[-1]}, so none from {first} to {end - 1}")
+        counts = {name: getattr(self, name)[jobs] for name in _COUNTS}
+        return replace(self, **counts, survivors=self.survivors[np.repeat(jobs, self.keys)])
 
     def save(self, path: Path) -> None:
         """Write the record so that `load` returns it again; InputError if that can't be done."""

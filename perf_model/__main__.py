@@ -8,7 +8,19 @@ from collections.abc import Sequence
 
 from golden.options import run_command
 from perf_model.bench import run_benchmark, run_exact_benchmark, run_single_benchmark
-from perf_model.commands import cluster, compare, estimate, pareto, peers, plot, recorded, sweep, tools, variants
+from perf_model.commands import (
+    cluster,
+    compare,
+    estimate,
+    pareto,
+    peers,
+    plot,
+    recorded,
+    sweep,
+    tools,
+    trade_off,
+    variants,
+)
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -31,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="command", help="estimate of a default workload if none is given")
     command = estimate.add(commands)
     parser.set_defaults(**vars(command.parse_args([])))
-    for part in (compare, sweep, pareto, plot, peers, recorded, variants, cluster, tools):
+    for part in (compare, sweep, pareto, plot, peers, recorded, trade_off, variants, cluster, tools):
         part.add(commands)
 
     command = commands.add_parser("bench", help="print how fast the closed form and the exact model are")

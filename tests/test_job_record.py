@@ -86,16 +86,48 @@ def test_a_scratchpad_saves_what_the_blocks_of_a_head_stream_again():
 
 def test_the_command_prints_a_line_for_each_record(tmp_path, capsys):
     for name, threshold in (("all", Threshold()), ("tau 2", Threshold.of(tau=2))):
-        record(threshold, threshold=name, loss=1.5).save(tmp_path / f"{name}.npz")
+        record(threshold, model="small", threshold=name, loss=1.5).save(tmp_path / f"{name}.npz")
     files = [str(tmp_path / name) for name in ("all.npz", "tau 2.npz")]
     assert main(["recorded", *files, "--json", str(tmp_path / "x.json")]) == 0
     header, first, second = capsys.readouterr().out.splitlines()
-    assert header.split()[:3] == ["threshold", "loss", "survivors"]
-    assert first.split()[:3] == ["all", "1.5000", "100.0%"]
-    costs = json.loads((tmp_path / "x.json").read_text())
+    assert header.split()[:4] == ["model", "threshold", "loss", "survivors"]
+    assert first.split()[:4] == ["small", "all", "1.5000", "100.0%"]
+    costs = json.loads((tmp_path / "x.json").read_text())["runs"]
     assert f"{costs[1]['cycles']:,}" in second
     assert f"{costs[1]['cycles'] / costs[0]['cycles']:.3f}" in second
     assert costs[1]["cycles"] < costs[0]["cycles"]
+    # And the table of trade-offs reads it.
+    assert main(["trade-off", str(tmp_path / "x.json")]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.split() == [
+        "small",
+        "tau",
+        "2",
+        "1.5000",
+        "(+0.00%)",
+        f"{costs[1]['survivor_share']:.1%}",
+        "1.00",
+        *line.split()[7:],
+    ]
+    assert f"{costs[1]['dram_bytes']:,}" in line
+
+
+def test_one_layer_of_a_record_is_that_layer(tmp_path, capsys):
+    """The first of `layers` has two key and value heads, the second two more."""
+    made = record(Threshold.of(tau=2), model="small", threshold="tau 2", loss=1.5)
+    parts = [made.of_heads(0, 2), made.of_heads(2, 4)]
+    for name in ("rows", "keys", "head_dim", "survivors"):
+        assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(made, name))
+    (layer, _) = layers(Threshold.of(tau=2))
+    ran = run_layer(layer.attention, CORE, layer.mask, layer.threshold)
+    assert np.array_equal(parts[0].survivors, np.concatenate([result.survivors for result in ran.results]))
+
+    made.save(tmp_path / "x.npz")
+    assert main(["recorded", str(tmp_path / "x.npz"), "--heads", "0", "2"]) == 0
+    assert f" {parts[0].survivor_share:.1%} " in capsys.readouterr().out
+    for heads in ("4", "9"), ("1", "1"):
+        assert main(["recorded", str(tmp_path / "x.npz"), "--heads", *heads]) == 2
+        assert "the record has heads 0 to 3, so none from" in capsys.readouterr().err
 
 
 def test_only_layers_that_ran_with_keep_on_the_logs_core_can_be_recorded():

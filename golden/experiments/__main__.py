@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from golden.experiments import byte_lm_commands, digits_commands, sentences
+from golden.experiments import byte_lm_commands, digits_commands, models_command, sentences
 from golden.options import run_command
 
 
@@ -16,6 +16,7 @@ def _parser() -> argparse.ArgumentParser:
     sentences.add_command(commands)
     byte_lm_commands.add_commands(commands)
     digits_commands.add_commands(commands)
+    models_command.add_command(commands)
     return parser
 
 

@@ -26,6 +26,13 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--scratchpad-kib", type=natural, metavar="N", help="on-chip memory for K and V beside the core; 0 for none"
     )
+    command.add_argument(
+        "--heads",
+        type=natural,
+        nargs=2,
+        metavar=("FIRST", "END"),
+        help="only jobs of these key and value heads, END not included: they are numbered layer after layer",
+    )
     command.add_argument("--json", type=Path, metavar="FILE", help="write the costs there too")
     command.set_defaults(run=run)
 
@@ -36,7 +43,8 @@ def run(options: argparse.Namespace) -> None:
     costs = []
     for number, path in enumerate(options.records, 1):
         print(f"{number} of {len(options.records)}: {path}", file=sys.stderr, flush=True)
-        costs.append(recorded_cost(JobRecord.load(path), hardware))
+        record = JobRecord.load(path)
+        costs.append(recorded_cost(record.of_heads(*options.heads) if options.heads else record, hardware))
     print(recorded_table(costs))
     if options.json:
-        write_text(options.json, json.dumps([cost.to_dict() for cost in costs], indent=2) + "\n")
+        write_text(options.json, json.dumps({"runs": [cost.to_dict() for cost in costs]}, indent=2) + "\n")
