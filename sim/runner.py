@@ -10,6 +10,7 @@ import pickle
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import version
@@ -28,6 +29,7 @@ from rtl.verilog import TOPS, Config, generate
 
 BUILD_ROOT = Path("build/sim")
 BUILD_OPTIONS = ["--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "--output-split", "2000", "-CFLAGS", "-O1"]
+RUNTIME_OBJECTS = "verilated*.o"
 PUBLIC = """`verilator_config
 // cocotb makes every signal of a design public, which halves the speed; the benches touch only the top's.
 public_flat_rw -module "{module}" -var "*"
@@ -91,11 +93,30 @@ def build(config: Config, waves: bool = False, top: str = "core") -> Path:
     return folder
 
 
+def _runtime(waves: bool) -> Path:
+    """Return the folder that keeps the compiled run time of Verilator, which is the same for all simulators."""
+    tools = f"{waves} {version('verilator')} {version('cocotb')} {BUILD_OPTIONS}"
+    return BUILD_ROOT / f"runtime-{hashlib.sha256(tools.encode()).hexdigest()[:16]}"
+
+
+def _copy_objects(source: Path, folder: Path, ahead: float = 0.0) -> None:
+    """Copy the objects of Verilator's run time, dated so many seconds ahead."""
+    make_folder(folder)
+    for file in source.glob(RUNTIME_OBJECTS):
+        partial = folder / f".{file.name}.{os.getpid()}"
+        shutil.copyfile(file, partial)
+        os.utime(partial, (time.time() + ahead,) * 2)
+        partial.replace(folder / file.name)
+
+
 def _build(config: Config, folder: Path, waves: bool, top: str = "core") -> None:
     module = TOPS[top].module
     source, public, log = folder / f"{module}.v", folder / "public.vlt", folder / "build.log"
     print(f"building the simulator of a {config.size} {top}", file=sys.stderr, flush=True)
     source.write_text(generate(config, top))
+    runtime = _runtime(waves)
+    # Make would compile what is older than the makefile that Verilator is yet to write.
+    _copy_objects(runtime, folder, ahead=3600)
     public.write_text(PUBLIC.format(module=module))
     try:
         with _tools():
@@ -109,6 +130,7 @@ def _build(config: Config, folder: Path, waves: bool, top: str = "core") -> None
             )
     except RuntimeError as error:
         raise SimulationError(f"the simulator can't be built, see {log}") from error
+    _copy_objects(folder, runtime)
 
 
 def run_bench(module: str, config: Config, work: object, steps: int, waves: bool = False, top: str = "core") -> object:
