@@ -20,6 +20,7 @@ from golden.options import (
     natural,
     run_command,
 )
+from golden.tables import markdown_table
 from rtl.lint import lint
 from rtl.synth import SynthesisError, option_cells, synthesise
 from rtl.verilog import TOPS, Config, describe, generate
@@ -62,14 +63,12 @@ def _print_options(config: CoreConfig, folder: Path) -> None:
     """Print a table of the cells of a core without options, and of what its options and the parts beside it add."""
     cells = option_cells(config, folder)
     core = cells.pop("core")
-    print(
-        f"| {config.rows} x {config.lanes} core on ECP5, not placed | {' | '.join(core)} | of its LUTs | of its FFs |"
-    )
-    print(f"| --- |{' ---: |' * (len(core) + 2)}")
-    print(f"| without options | {' | '.join(f'{used}' for used in core.values())} | | |")
+    lines = [["without options", *(f"{used}" for used in core.values()), "", ""]]
     for name, added in cells.items():
         shares = (f"{added[kind] / core[kind]:+.1%}" for kind in ("LUT4", "FF"))
-        print(f"| {name} | {' | '.join([*(f'{more:+}' for more in added.values()), *shares])} |")
+        lines.append([name, *(f"{more:+}" for more in added.values()), *shares])
+    title = f"{config.size} core on ECP5, not placed"
+    print(markdown_table([title, *core, "of its LUTs", "of its FFs"], lines, left=[title]))
 
 
 def _synth(options: argparse.Namespace) -> int:
@@ -79,7 +78,7 @@ def _synth(options: argparse.Namespace) -> int:
         _print_options(config, folder)
         return 0
     figures = synthesise(config, folder, options.freq, options.pnr_seed)
-    print(f"{config.rows} x {config.lanes} core on ECP5-85, seed {options.pnr_seed}: {figures.fmax:.1f} MHz")
+    print(f"{config.size} core on ECP5-85, seed {options.pnr_seed}: {figures.fmax:.1f} MHz")
     for kind, (used, available) in figures.area.items():
         print(f"  {kind:16}{used:7} of {available}")
     where = "in a multiplier or its routing" if figures.in_multiplier else "NOT in a multiplier"
