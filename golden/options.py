@@ -25,8 +25,8 @@ class Commands(Protocol):
         """Add the parser of one command."""
 
 
-CLUSTER_FIELDS = [field for field in fields(ClusterConfig) if field.name != "core"]
-"""Parameters of a cluster beside its cores."""
+CLUSTER_SIZES = {field.name: field.default for field in fields(ClusterConfig) if field.name != "core"}
+"""Parameters of a cluster beside its cores, and their defaults."""
 
 THRESHOLD_OPTIONS = (
     ("tau", "BITS", "drop keys whose weight is below 2^-BITS of the largest of each row"),
@@ -78,11 +78,9 @@ def device_config_of(options: argparse.Namespace) -> DeviceConfig:
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     """Add an option for each parameter of a cluster beside those of its cores."""
-    for field in CLUSTER_FIELDS:
-        option = "--" + field.name.replace("_", "-")
-        parser.add_argument(
-            option, type=int, default=field.default, metavar="N", help=f"{field.name} of a cluster ({field.default})"
-        )
+    for name, default in CLUSTER_SIZES.items():
+        option = "--" + name.replace("_", "-")
+        parser.add_argument(option, type=int, metavar="N", help=f"{name} of a cluster ({default})")
 
 
 def cluster_config_of(options: argparse.Namespace) -> ClusterConfig:
@@ -93,7 +91,8 @@ def cluster_config_of(options: argparse.Namespace) -> ClusterConfig:
     InputError
         If there is no such preset, configuration or cluster.
     """
-    return ClusterConfig(config_of(options), **{field.name: getattr(options, field.name) for field in CLUSTER_FIELDS})
+    given = {name: getattr(options, name) for name in CLUSTER_SIZES if getattr(options, name) is not None}
+    return ClusterConfig(config_of(options), **given)
 
 
 def count(text: str) -> int:

@@ -14,19 +14,14 @@ import numpy.typing as npt
 
 from golden.compiled import compiled, forget_stale_code
 from golden.memory import CHANNEL_ORDER
-from perf_model.core_timing import JOB, REGISTERS, RING, RINGS, USES, offers_output, start, step
+from perf_model.core_timing import JOB, REGISTERS, RING, RINGS, USES, Records, integers, offers_output, start, step
+from perf_model.fifo_timing import FIFO_RECORD, fifo_takes, step_fifo
+from perf_model.latency import Ints
 
 forget_stale_code(Path(__file__).parent)
 
-Records = npt.NDArray[Any]
-Ints = npt.NDArray[np.int64]
 
-
-def _integers(*names: str) -> np.dtype[Any]:
-    return np.dtype([(name, np.int64) for name in names])
-
-
-CLUSTER = _integers(
+CLUSTER = integers(
     "cores",
     # Places of the queues in front of a core, and of those of turns.
     *("queue_jobs", "queue_beats", "turns"),
@@ -35,7 +30,7 @@ CLUSTER = _integers(
     *("output_lanes", "pieces", "merge", "divider", "passes", "stages", "room"),
 )
 
-LISTED = _integers(
+LISTED = integers(
     # Core, or -1 for any; whether the head goes on; whether it gives a state.
     *("core", "more", "emit_state"),
     # Rows and elements of the state.
@@ -47,7 +42,7 @@ _JOB, _CHOOSE, _SEND, _QUERY, _STATE = range(5)
 _TURN, _PASS, _PART, _MERGE, _END = range(5)
 _IDLE, _MERGING, _DRAINING = range(3)
 
-_REGISTERS = _integers(
+_REGISTERS = integers(
     # Dispatcher: what it does; job of the list, its core, beats of its packet to come.
     *("dispatching", "sending", "core", "beats"),
     # Collector: what it does; job of the list, beats of its packet to come; jobs whose records were taken.
@@ -62,23 +57,8 @@ _REGISTERS = _integers(
 _HISTORY = (1 << 62) - 1
 """The announcements to the divider that count: more than an operand's passes take."""
 
-_FIFO = _integers("stored", "out")
-"""Entries behind the output register of a buffered FIFO, and whether there is one in it."""
-
 _LEAVING = 64
 """Places for the cycles in which beats leave the merge unit: a power of two above the beats that can be reserved."""
-
-
-@compiled
-def _fifo_takes(fifo: Any, depth: int) -> bool:
-    return bool(fifo.stored != depth - 1)
-
-
-@compiled
-def _step_fifo(fifo: Any, write: bool, read: bool) -> None:
-    moves = fifo.stored > 0 and (read or not fifo.out)
-    fifo.stored += int(write) - int(moves)
-    fifo.out = int(moves) if moves or read else fifo.out
 
 
 @compiled
@@ -184,8 +164,8 @@ def run_cluster(
 
     registers = np.zeros(cores, dtype=REGISTERS)
     rings = np.zeros((cores, RING), dtype=RINGS)
-    job_queues, query_queues = np.zeros(cores, dtype=_FIFO), np.zeros(cores, dtype=_FIFO)
-    turns, record_turns = np.zeros(1, dtype=_FIFO), np.zeros(1, dtype=_FIFO)
+    job_queues, query_queues = np.zeros(cores, dtype=FIFO_RECORD), np.zeros(cores, dtype=FIFO_RECORD)
+    turns, record_turns = np.zeros(1, dtype=FIFO_RECORD), np.zeros(1, dtype=FIFO_RECORD)
     pending = np.zeros(cores, dtype=np.int64)
     leaving = np.zeros(_LEAVING, dtype=np.int64)
     own = np.zeros(1, dtype=_REGISTERS)
@@ -204,12 +184,12 @@ def run_cluster(
             chosen = named if named >= 0 else _chosen_core(pending)
         elif c.dispatching == _SEND:
             sends = (
-                _fifo_takes(job_queues[c.core], cluster.queue_jobs)
-                and _fifo_takes(turns[0], cluster.turns)
-                and _fifo_takes(record_turns[0], cluster.turns)
+                fifo_takes(job_queues[c.core], cluster.queue_jobs)
+                and fifo_takes(turns[0], cluster.turns)
+                and fifo_takes(record_turns[0], cluster.turns)
             )
         elif c.dispatching == _QUERY:
-            queries = _fifo_takes(query_queues[c.core], cluster.queue_beats)
+            queries = fifo_takes(query_queues[c.core], cluster.queue_beats)
         elif c.dispatching == _STATE:
             states = True
 
@@ -238,13 +218,13 @@ def run_cluster(
             at_turn, at_record = takes_output and n == turn_core, takes_record and n == record_core
             step(s, core, memory, its_jobs[n], its_survivors[n], rings[n], its_uses[n], t, at_turn, at_record)
             sent_here = n == c.core
-            _step_fifo(job_queues[n], sends and sent_here, job_queues[n].out and not s.jobs)
-            _step_fifo(query_queues[n], queries and sent_here, query_queues[n].out and not s.offered[_Q])
+            step_fifo(job_queues[n], sends and sent_here, job_queues[n].out and not s.jobs)
+            step_fifo(query_queues[n], queries and sent_here, query_queues[n].out and not s.offered[_Q])
             took_state = took_state or (states and sent_here and not s.offered[_STATE_PORT])
             pending[n] += int(sends and sent_here) - (s.request_job - ended)
         takes_turn = c.collecting == _TURN and turns[0].out
-        _step_fifo(turns[0], sends, takes_turn)
-        _step_fifo(record_turns[0], sends, takes_record)
+        step_fifo(turns[0], sends, takes_turn)
+        step_fifo(record_turns[0], sends, takes_record)
         c.recorded += int(takes_record)
 
         if pops:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from golden.tables import text_table
 from perf_model.estimate import Estimate
-from perf_model.report import quantity, text_table
+from perf_model.report import quantity
 
 FIGURES: Mapping[str, tuple[Callable[[Estimate], float], Callable[[float], str]]] = {
     "cycles": (lambda e: e.cycles.total, lambda value: f"{value:,}"),

@@ -30,11 +30,12 @@ _NEVER = 1 << 62
 _CONTEXTS = 2
 
 
-def _integers(*names: str) -> np.dtype[Any]:
+def integers(*names: str) -> np.dtype[Any]:
+    """Return the dtype of a record of integers."""
     return np.dtype([(name, np.int64) for name in names])
 
 
-CORE = _integers(
+CORE = integers(
     "lanes",
     "score_slots",
     # From a key's last beat to the next one's, at least: of any job, of one with an error bound.
@@ -50,7 +51,7 @@ CORE = _integers(
     *("bound_latency", "tau_spacing"),
 )
 
-JOB = _integers(
+JOB = integers(
     "keys",
     # Beats of a key and of a value row; elements of a value row; whether the values are shared with the keys.
     *("head_beats", "value_beats", "value_dim", "shared"),
@@ -66,7 +67,7 @@ MEMORY = np.dtype(
     + [("prices", np.int64, (len(CHANNEL_ORDER),))]
 )
 
-RINGS = _integers(
+RINGS = integers(
     *("judged", "closed", "count", "last", "requested", "kind", "due", "beats", "pushed"),
     # Of survivors in the key capture: the beats captured before theirs, and theirs.
     *("place", "place_beats"),

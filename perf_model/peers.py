@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from golden.errors import InputError
-from perf_model.report import text_table
+from golden.tables import text_table
 from perf_model.settings import DATA, checked, read_yaml, required
 
 EVIDENCE = ("simulated", "rtl", "modelled", "measured")

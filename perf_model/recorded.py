@@ -10,13 +10,13 @@ import numpy as np
 
 from golden.errors import InputError
 from golden.job_record import JobRecord
+from golden.tables import text_table
 from perf_model.cycles import JobShape
 from perf_model.energy import EnergyRange
 from perf_model.estimate import jobs_activity
 from perf_model.exact import JobList, core_cycles
 from perf_model.hardware import Hardware
 from perf_model.memory_traffic import Traffic, schedule_traffic
-from perf_model.report import text_table
 from perf_model.schedule import JobStream, Schedule, overlap
 from perf_model.workload import Workload
 

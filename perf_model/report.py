@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from golden.memory import Memory
+from golden.tables import text_table
 from perf_model.energy import PARTS
 from perf_model.energy_table import load_energy_table
 from perf_model.estimate import Estimate
@@ -54,7 +55,7 @@ def describe(workload: Workload, hardware: Hardware) -> str:
         dimensions += f", values the first {workload.values} elements of the keys"
     elif workload.values != workload.head_dim:
         dimensions += f", value dimension {workload.values}"
-    array = f"{core.rows} x {core.lanes} = {core.rows * core.lanes} multipliers"
+    array = f"{core.size} = {core.rows * core.lanes} multipliers"
     if hardware.cores > 1:
         array = f"{hardware.cores} cores of {array}"
     lines = {
@@ -136,12 +137,3 @@ def comparison(estimates: Sequence[Estimate]) -> str:
         for e in estimates
     ]
     return text_table(header, lines)
-
-
-def text_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a table with its first column to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" if n == 0 else f"{cell:>{width}}" for n, (cell, width) in enumerate(cells))
-        for cells in (list(zip(line, widths, strict=True)) for line in (header, *lines))
-    )

@@ -14,25 +14,20 @@ import numpy.typing as npt
 
 from golden.compiled import compiled, forget_stale_code
 from golden.memory import CHANNEL_ORDER
-from perf_model.core_timing import REGISTERS, RING, RINGS, USES, start, step
+from perf_model.core_timing import REGISTERS, RING, RINGS, USES, Records, integers, start, step
+from perf_model.fifo_timing import FIFO, step_fifo
+from perf_model.latency import Ints
 
 forget_stale_code(Path(__file__).parent)
 
-Records = npt.NDArray[Any]
-Ints = npt.NDArray[np.int64]
 
-
-def _integers(*names: str) -> np.dtype[Any]:
-    return np.dtype([(name, np.int64) for name in names])
-
-
-SEQUENCER = _integers(
+SEQUENCER = integers(
     # Words of bitmap that there is room for; from a command to its first word, from the last one to the count, both for
     # blocks of a single key.
     *("bitmap_words", "command", "count"),
 )
 
-SEQUENCE = _integers(
+SEQUENCE = integers(
     # Bits of a key within its block; words of a bitmap, those before the bounds, those within them; keys.
     *("shift", "words", "skipped", "within", "keys"),
 )
@@ -40,11 +35,11 @@ SEQUENCE = _integers(
 _Q, _STATE, _K = (CHANNEL_ORDER.index(port) for port in ("q", "state", "k"))
 _COMMAND, _BITMAP, _COUNT, _START = range(4)
 
-_REGISTERS = _integers(
+_REGISTERS = integers(
     # Counting: what it does and since when; its command, words of its bitmap taken; whether a word enters the FIFO.
     *("phase", "since", "counting", "taken", "enters"),
-    # FIFO of words: entries behind its output register, and whether there is one in it.
-    *("stored", "out"),
+    # FIFO of words.
+    *FIFO,
     # Requests: whether keys are under way; words of theirs to come, keys to come; words taken from the FIFO in all.
     *("active", "words", "left", "loaded"),
     # Blocks left in the word; blocks taken from words in all; block in each stage plus one, or none; keys of the last.
@@ -168,10 +163,7 @@ def run_masked(
         running = q.counting
         starts = _count(q, sequencer, sequences, t, offered and not s.jobs)
         requests, loads = _request(q, word_blocks, block_keys)
-        moves = q.stored > 0 and (loads or not q.out)
-        q.stored += enters - moves
-        if moves or loads:
-            q.out = int(moves)
+        step_fifo(q, enters, loads)
         if starts:
             q.active, q.words, q.left = 1, sequences[running].within, sequences[running].keys
             q.counting += 1

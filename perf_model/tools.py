@@ -14,9 +14,9 @@ from pathlib import Path
 
 from golden.config import preset
 from golden.errors import InputError
+from golden.tables import text_table
 from perf_model.estimate import estimate
 from perf_model.hardware import Hardware
-from perf_model.report import text_table
 from perf_model.settings import DATA, checked, read_yaml, required
 from perf_model.workload import Workload
 

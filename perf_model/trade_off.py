@@ -16,7 +16,6 @@ UNDROPPED = "all"
 MEASURES = {"loss": -1, "accuracy": 1}
 """Notes of a run that tell how good the model is in it, and 1 if more is better, -1 if less is."""
 
-
 COLUMNS = (
     "model",
     "threshold",
@@ -139,19 +138,22 @@ def trade_off_rows(curves: Sequence[Curve], measure: str, within: float) -> list
     start = curves[0].undropped.measure
     reference = best_within(curves[0], measure, bound)
     assert reference is not None, "the reference with nothing dropped is within its own bound"
+
+    def change(point: Point) -> float:
+        return point.measure / start - 1 if start else math.nan
+
     rows = []
     for curve in curves:
         point = best_within(curve, measure, bound)
         if point is None:
-            least = min(abs(each.measure / start - 1) for each in curve.points)
+            least = min(abs(change(each)) for each in curve.points)
             rows.append([curve.model, "none", f"{least:.2%} off at best", *[""] * (len(COLUMNS) - 3)])
             continue
-        change = point.measure / start - 1 if start else math.nan
         rows.append(
             [
                 curve.model,
                 point.threshold,
-                f"{point.measure:.4f} ({change:+.2%})",
+                f"{point.measure:.4f} ({change(point):+.2%})",
                 f"{point.survivors:.1%}",
                 f"{point.survivors / reference.survivors:.2f}",
                 f"{point.cycles:,}",

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from golden.config import PRESETS, ClusterConfig, CoreConfig
-from golden.device.config import DEVICE_PRESETS, SIZES
+from golden.device.config import DEVICE_PRESETS, SIZES, DeviceConfig
 from golden.errors import InputError
 from golden.files import require_writable, write_text
 from golden.options import (
+    CLUSTER_SIZES,
     add_cluster_options,
     add_config_options,
     add_device_options,
@@ -23,6 +24,7 @@ from golden.options import (
     natural,
     run_command,
 )
+from golden.tables import markdown_table
 from rtl.axi.c_header import c_header
 from rtl.axi.register_page import register_page
 from rtl.axi.systemrdl import system_rdl
@@ -33,12 +35,15 @@ from rtl.verilog import TOPS, Config, describe, generate
 
 def _config_of(options: argparse.Namespace) -> Config:
     """Return the configuration of the top that the options ask for."""
-    if options.top == "axi":
-        return device_config_of(options)
-    for name in SIZES:
+    of_device = options.top == "axi" or options.command == "registers"
+    of_cluster = options.top == "cluster"
+    for name in [*([] if of_device else SIZES), *([] if of_cluster else CLUSTER_SIZES)]:
         if getattr(options, name) is not None:
-            raise InputError(f"--{name.replace('_', '-')} is a size of a device, for --top axi or registers")
-    return cluster_config_of(options) if options.top == "cluster" else config_of(options)
+            what = "a device, for --top axi or registers" if name in SIZES else "a cluster, for --top cluster"
+            raise InputError(f"--{name.replace('_', '-')} is a size of {what}")
+    if of_device:
+        return device_config_of(options)
+    return cluster_config_of(options) if of_cluster else config_of(options)
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -74,14 +79,12 @@ def _print_options(config: CoreConfig, folder: Path) -> None:
     """Print a table of the cells of a core without options, and of what its options and the parts beside it add."""
     cells = option_cells(config, folder)
     core = cells.pop("core")
-    print(
-        f"| {config.rows} x {config.lanes} core on ECP5, not placed | {' | '.join(core)} | of its LUTs | of its FFs |"
-    )
-    print(f"| --- |{' ---: |' * (len(core) + 2)}")
-    print(f"| without options | {' | '.join(f'{used}' for used in core.values())} | | |")
+    lines = [["without options", *(f"{used}" for used in core.values()), "", ""]]
     for name, added in cells.items():
         shares = (f"{added[kind] / core[kind]:+.1%}" for kind in ("LUT4", "FF"))
-        print(f"| {name} | {' | '.join([*(f'{more:+}' for more in added.values()), *shares])} |")
+        lines.append([name, *(f"{more:+}" for more in added.values()), *shares])
+    title = f"{config.size} core on ECP5, not placed"
+    print(markdown_table([title, *core, "of its LUTs", "of its FFs"], lines, left=[title]))
 
 
 def _synth(options: argparse.Namespace) -> int:
@@ -94,7 +97,7 @@ def _synth(options: argparse.Namespace) -> int:
     core = config if isinstance(config, CoreConfig) else config.core
     folder = options.build / (f"{core.rows}x{core.lanes}" + ("" if top == "core" else f"-{top}"))
     figures = synthesise(config, folder, options.freq, options.pnr_seed, top)
-    what = f"{core.rows} x {core.lanes} core" + ("" if top == "core" else f", top {top},")
+    what = f"{core.size} core" + ("" if top == "core" else f", top {top},")
     print(f"{what} on ECP5-85, seed {options.pnr_seed}: {figures.fmax:.1f} MHz")
     for kind, (used, available) in figures.area.items():
         print(f"  {kind:16}{used:7} of {available}")
@@ -107,7 +110,9 @@ def _synth(options: argparse.Namespace) -> int:
 def _registers(options: argparse.Namespace) -> int:
     if not options.output.name:
         raise InputError(f"{options.output} is a folder; the files need a name")
-    texts = {".rdl": system_rdl(device_config_of(options)), ".h": c_header(), ".md": register_page()}
+    config = _config_of(options)
+    assert isinstance(config, DeviceConfig), "registers are a device's"
+    texts = {".rdl": system_rdl(config), ".h": c_header(), ".md": register_page()}
     files = {options.output.with_suffix(suffix): text for suffix, text in texts.items()}
     require_writable(*files)
     for path, text in files.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cocotb.triggers import FallingEdge
@@ -122,11 +122,50 @@ class Sink:
         return word if accept else None
 
 
-class Bench:
-    """One core in simulation.
+class StreamBench:
+    """The streams of a simulated top, stalled at random.
 
-    Everything happens at the falling edge: the core's outputs, none of which depends on an input of the same cycle,
-    have settled, and what is driven then is what the next rising edge sees. So one wait a cycle tells which words move.
+    Everything happens at the falling edge: the top's outputs, none of which depends on an input of the same cycle, have
+    settled, and what is driven then is what the next rising edge sees. So one wait a cycle tells which words move.
+
+    Parameters
+    ----------
+    dut
+        The simulated top.
+    inputs, outputs : sequence of str
+        Its streams.
+    stall : float
+        Probability that a port is stalled in a cycle, 0 to 1.
+    seed : int
+        Of the stalls.
+    """
+
+    def __init__(self, dut, inputs: Sequence[str], outputs: Sequence[str], stall: float, seed: int):
+        self.dut = dut
+        self._inputs, self._outputs = inputs, outputs
+        self.stall = stall
+        self.random = random.Random(seed)
+
+    async def reset(self) -> None:
+        """Reset the top."""
+        self.sources = {name: Source(self.dut, name) for name in self._inputs}
+        self.sinks = {name: Sink(self.dut, name) for name in self._outputs}
+        self.dut.rst.value = 1
+        for _ in range(3):
+            await FallingEdge(self.dut.clk)
+        self.dut.rst.value = 0
+
+    def check_moving(self, idle_cycles: int) -> None:
+        """Raise AssertionError, with what is still waiting to be sent, if nothing has moved for too many cycles."""
+        if idle_cycles < IDLE_CYCLES_MAX:
+            return
+        waiting = {name: len(source.queue) for name, source in self.sources.items() if source.queue}
+        standing = ", ".join(f"{count} words wait on {name}" for name, count in waiting.items()) or "no word waits"
+        raise AssertionError(f"nothing moved for {IDLE_CYCLES_MAX} cycles; {standing}")
+
+
+class Bench(StreamBench):
+    """One core in simulation, with a memory beside it.
 
     Parameters
     ----------
@@ -153,24 +192,13 @@ class Bench:
         seed: int = 0,
         masked: bool = False,
     ):
-        self.dut = dut
-        self.config = config
-        self.stall = stall
-        self.memory = memory or Memory()
-        self.random = random.Random(seed)
-        self.masked = masked
-
-    async def reset(self) -> None:
-        """Reset the core."""
         inputs, outputs = INPUTS, OUTPUTS
-        if self.masked:
+        if masked:
             inputs, outputs = INPUTS + SEQUENCER_INPUTS, OUTPUTS + SEQUENCER_OUTPUTS
-        self.sources = {name: Source(self.dut, name) for name in inputs}
-        self.sinks = {name: Sink(self.dut, name) for name in outputs}
-        self.dut.rst.value = 1
-        for _ in range(3):
-            await FallingEdge(self.dut.clk)
-        self.dut.rst.value = 0
+        super().__init__(dut, inputs, outputs, stall, seed)
+        self.config = config
+        self.memory = memory or Memory()
+        self.masked = masked
 
     async def run(self, stimuli: list[Stimulus], progress: Callable[[], None]) -> Recording:
         """Send `stimuli` back to back and return all that came out, once every job has its record.
@@ -261,9 +289,7 @@ class Bench:
                         silences.popleft()
                         queues["k"].popleft()
                     progress()
-            assert cycle - last_move < IDLE_CYCLES_MAX, (
-                f"nothing moved for {IDLE_CYCLES_MAX} cycles; {self._standing()}"
-            )
+            self.check_moving(cycle - last_move)
         return recording
 
     def _key_rows(self, stimulus: Stimulus) -> dict[int | None, list[int]]:
@@ -274,7 +300,3 @@ class Bench:
         for word in stimulus.key:
             rows.setdefault(word >> index.offset & (1 << index.width) - 1, []).append(word & ~last)
         return rows
-
-    def _standing(self) -> str:
-        """Return what is still waiting to be sent, for the message of a hang."""
-        return ", ".join(f"{len(source.queue)} words wait on {name}" for name, source in self.sources.items())

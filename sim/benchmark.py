@@ -78,9 +78,7 @@ def run_benchmarks(config: CoreConfig) -> None:
     results = [[run_job(job, config.lanes) for job in jobs] for jobs in lists]
     measured = [Measurement.of(config, *triple) for triple in zip(lists, results, recordings, strict=True)]
 
-    print(
-        f"Core of {config.rows} x {config.lanes}, streams never stalled, d = {HEAD_DIM}, normally distributed tensors."
-    )
+    print(f"Core of {config.size}, streams never stalled, d = {HEAD_DIM}, normally distributed tensors.")
     ideal = measured[0].macs // (config.rows * config.lanes)
     print("Prefill, one head, 512 queries and keys, nothing dropped, first input beat to last output beat:")
     print(f"  {measured[0].cycles} cycles, ideal {ideal}: utilisation {measured[0].utilisation:.2%}")

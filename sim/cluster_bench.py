@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,34 +11,22 @@ from cocotb.triggers import FallingEdge
 from golden.config import ClusterConfig
 from golden.memory import Memory
 from rtl import interfaces
-from sim.bench import IDLE_CYCLES_MAX, INPUTS, OUTPUTS, Recording, Sink, Source, Traffic
+from sim.bench import INPUTS, OUTPUTS, Recording, StreamBench, Traffic
 from sim.memory import PlayedMemory
 from sim.stimulus import Stimulus, cluster_job_word
 
 
 @dataclass
-class ClusterRecording:
-    """What came out of a run.
+class ClusterRecording(Recording):
+    """What came out of a run: a packet a head, and of each core the transfers of its own ports.
 
     Parameters
     ----------
-    packets : list of list of int
-        Payloads of each head's output packet.
-    records : list of int
-        Payloads of the stats port.
-    requests : list of list of int
-        For each job, the key indices whose values were wanted.
     cores : list of int
         For each job, the core that it was given to.
-    traffic : dict of str to Traffic
-        Transfers of each port.
     """
 
-    packets: list[list[int]]
-    records: list[int]
-    requests: list[list[int]]
-    cores: list[int]
-    traffic: dict[str, Traffic] = field(default_factory=dict)
+    cores: list[int] = field(default_factory=list)
 
     def as_one_core(self) -> Recording:
         """Return the same with the transfers of all cores on the ports of one."""
@@ -53,11 +40,10 @@ class ClusterRecording:
         return Recording(self.packets, self.records, self.requests, traffic)
 
 
-class ClusterBench:
+class ClusterBench(StreamBench):
     """One cluster in simulation, with a memory at each core that never limits the rate of a stream.
 
-    As in `sim.bench.Bench`, everything happens at the falling edge. A core is given the keys of a job when the cluster
-    has told its route.
+    A core is given the keys of a job when the cluster has told its route.
 
     Parameters
     ----------
@@ -74,23 +60,12 @@ class ClusterBench:
     """
 
     def __init__(self, dut, config: ClusterConfig, stall: float = 0.0, latency: int = 1, seed: int = 0):
-        self.dut = dut
-        self.config = config
-        self.stall = stall
-        self.latency = latency
-        self.random = random.Random(seed)
-
-    async def reset(self) -> None:
-        """Reset the cluster."""
-        cores = range(self.config.cores)
+        cores = range(config.cores)
         inputs = ["job", "q", "state", *(f"{name}{n}" for name in "kv" for n in cores)]
         outputs = ["route", *(f"v_req{n}" for n in cores), "o", "stats"]
-        self.sources = {name: Source(self.dut, name) for name in inputs}
-        self.sinks = {name: Sink(self.dut, name) for name in outputs}
-        self.dut.rst.value = 1
-        for _ in range(3):
-            await FallingEdge(self.dut.clk)
-        self.dut.rst.value = 0
+        super().__init__(dut, inputs, outputs, stall, seed)
+        self.config = config
+        self.latency = latency
 
     async def run(self, stimuli: list[Stimulus], heads: int, progress: Callable[[], None]) -> ClusterRecording:
         """Send `stimuli` back to back and return all that came out, once every job has its record and every head left.
@@ -117,7 +92,7 @@ class ClusterBench:
             queues["q"].extend(stimulus.query)
             queues["state"].extend(stimulus.state)
         traffic = {name: Traffic() for name in (*self.sources, *self.sinks)}
-        recording = ClusterRecording([], [], [[] for _ in stimuli], [], traffic)
+        recording = ClusterRecording(requests=[[] for _ in stimuli], traffic=traffic)
         cores = range(self.config.cores)
         memories = [PlayedMemory(Memory(latency=self.latency), core_config, {"v": queues[f"v{n}"]}) for n in cores]
         # Jobs of each core whose keys have not ended on v_req.
@@ -185,12 +160,5 @@ class ClusterBench:
                     if None in stimuli[job].key:
                         queues[f"k{recording.cores[job]}"].popleft()
                     progress()
-            assert cycle - last_move < IDLE_CYCLES_MAX, (
-                f"nothing moved for {IDLE_CYCLES_MAX} cycles; {self._standing()}"
-            )
+            self.check_moving(cycle - last_move)
         return recording
-
-    def _standing(self) -> str:
-        """Return what is still waiting to be sent, for messages."""
-        waiting = {name: len(source.queue) for name, source in self.sources.items() if source.queue}
-        return ", ".join(f"{count} words wait on {name}" for name, count in waiting.items()) or "no word waits"

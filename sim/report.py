@@ -16,6 +16,7 @@ from golden.errors import InputError
 from golden.files import write_text
 from golden.masks import Mask, MaskKind
 from golden.quantise import QuantisedAttention
+from golden.tables import markdown_table
 from sim.cluster import ClusterMeasurement
 from sim.simulate import LayerRun
 
@@ -133,18 +134,17 @@ def summary_files(stem: Path) -> tuple[Path, Path, Path]:
 
 def cluster_table(measured: dict[str, ClusterMeasurement]) -> str:
     """Return what each rule took on a cluster, as a table in Markdown."""
-    lines = ["| rule | cycles | cores busy | of each core | merges |", "| --- | ---: | ---: | --- | ---: |"]
+    rows = []
     for name, found in measured.items():
         each = ", ".join(f"{worked / found.cycles:.1%}" for worked in found.worked)
-        lines.append(f"| {name} | {found.cycles} | {found.busy:.1%} | {each} | {found.merges} |")
-    return "\n".join(lines)
+        rows.append([name, f"{found.cycles}", f"{found.busy:.1%}", each, f"{found.merges}"])
+    return markdown_table(["rule", "cycles", "cores busy", "of each core", "merges"], rows, ["rule", "of each core"])
 
 
 def write_summary(stem: Path, summary: dict[str, Any], points: Sequence[dict[str, Any]]) -> str:
     """Write `summary` as JSON, and its points as a table in Markdown and CSV; return the table."""
     markdown, comma_separated, content = summary_files(stem)
-    table = [list(COLUMNS.values()), ["---:"] * len(COLUMNS), *map(_cells, points)]
-    text = "\n".join("| " + " | ".join(cells) + " |" for cells in table)
+    text = markdown_table(list(COLUMNS.values()), [_cells(point) for point in points])
     write_json(content, summary)
     write_text(markdown, text + "\n")
     lines = StringIO()

@@ -247,6 +247,8 @@ def test_a_device_is_generated_described_and_clean(tmp_path, capsys):
         (["--top", "stream", "--data-bits", "64"], "--data-bits is a size of a device, for --top axi or registers"),
         (["--page-entries", "16"], "--page-entries is a size of a device, for --top axi or registers"),
         (["synth", "--id-bits", "1"], "--id-bits is a size of a device, for --top axi or registers"),
+        (["--cores", "4"], "--cores is a size of a cluster, for --top cluster"),
+        (["registers", "--queue-jobs", "4"], "--queue-jobs is a size of a cluster, for --top cluster"),
         (
             ["synth", "--top", "axi", "--options"],
             "--options counts what each option adds to a core, not to --top axi",

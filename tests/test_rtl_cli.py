@@ -565,7 +565,7 @@ def test_synth_prints_what_each_option_adds(tmp_path, monkeypatch, capsys):
     assert lines[-8:] == [
         "| 4 x 4 core on ECP5, not placed | LUT4 | FF | RAM write port | BRAM | MULT | of its LUTs | of its FFs |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| without options | 2000 | 900 | 0 | 3 | 0 | | |",
+        "| without options | 2000 | 900 | 0 | 3 | 0 |  |  |",
         "| target control | +50 | +7 | +0 | +0 | +0 | +2.5% | +0.8% |",
         "| error bound | +120 | +0 | +0 | +0 | +0 | +6.0% | +0.0% |",
         "| shared values | +0 | +0 | +0 | +1 | +0 | +0.0% | +0.0% |",

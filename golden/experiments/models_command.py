@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from golden.experiments.weights import Weights
+from golden.tables import text_table
 
 _RESULTS = {"held_out_loss": "loss", "held_out_accuracy": "accuracy"}
 """Notes on a training that are results, and what they are called in the table."""
@@ -25,7 +26,7 @@ def _length(training: dict[str, Any]) -> str:
 def _models(options: argparse.Namespace) -> None:
     """Print a line for each model: its attention, its weights, and how good it was after its training, in float32."""
     columns = ["model", "attention", "weights", "of attention", "steps or epochs", *_RESULTS.values(), "target"]
-    rows = [columns]
+    rows = []
     for path in options.weights:
         weights = Weights.read(path, "trained model")
         sizes = {name: array.size for name, array in weights.arrays.items()}
@@ -44,9 +45,7 @@ def _models(options: argparse.Namespace) -> None:
                 target,
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(text_table(columns, rows))
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -13,6 +13,7 @@ from golden.decode_batch import DecodeBatch
 from golden.errors import InputError
 from golden.options import Commands
 from golden.partition import RULES
+from golden.tables import markdown_table
 from perf_model.cluster import ClusterCycles, cluster_cycles
 from perf_model.settings import checked, read_json, required, typed
 
@@ -80,8 +81,8 @@ def run(options: argparse.Namespace) -> None:
     rules = modelled(config, batch)
     print(f"{batch.describe(config)}:")
     columns = ["rule", "cycles", *(["simulated", "difference"] if measured else []), "cores busy"]
-    rows = [columns, ["---", *["---:"] * (len(columns) - 1)]]
+    rows = []
     for name, found in rules.items():
         beside = [f"{measured[name]}", f"{found.total - measured[name]:+d}"] if measured else []
         rows.append([name, f"{found.total}", *beside, f"{found.busy(config.cores):.1%}"])
-    print("\n".join("| " + " | ".join(row) + " |" for row in rows))
+    print(markdown_table(columns, rows, left=["rule"]))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from golden.errors import InputError
 from golden.options import Commands
+from golden.tables import text_table
 from perf_model.grid import Value, scalar
 from perf_model.pareto import OBJECTIVES, pareto
-from perf_model.report import text_table
 from perf_model.sweep_folder import load_sweep
 
 

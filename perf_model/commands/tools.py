@@ -27,9 +27,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the table, and rerun the tools if that is wanted; 1 if one answers something else than what is stored."""
     comparison = load_comparison()
     hardware = comparison.hardware
-    print(
-        f"{comparison.workload.name}, {hardware.core.rows} x {hardware.core.lanes} multipliers, streams never stalled\n"
-    )
+    print(f"{comparison.workload.name}, {hardware.core.size} multipliers, streams never stalled\n")
     print(comparison.table())
     print("\nSources:")
     for source in dict.fromkeys(tool.source for tool in comparison.tools):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from golden.errors import InputError
 from golden.options import Commands
-from perf_model.report import text_table
+from golden.tables import text_table
 from perf_model.trade_off import COLUMNS, MEASURES, load_curve, trade_off_rows, worst_allowed
 
 

@@ -80,7 +80,7 @@ def canvas(
 
 def core_text(core: CoreConfig) -> str:
     """Return the size of a core in words."""
-    return f"core of {core.rows} x {core.lanes} multipliers"
+    return f"core of {core.size} multipliers"
 
 
 def tau_text(tau: float | None) -> str:
