@@ -301,8 +301,8 @@ def test_the_core_on_axi_streams_is_generated_described_and_clean(tmp_path):
 @pytest.mark.parametrize("top", [top for top in TOPS if top not in ("core", "stream", "axi")])
 def test_what_stands_around_cores_is_generated_described_and_clean(top: str, tmp_path, capsys):
     output = tmp_path / f"{top}.v"
-    options = ["--preset", "tiny", "--cores", "3", "--queue-jobs", "3", "--top", top, "-o", str(output)]
-    assert main(options) == 0
+    sizes = ["--cores", "3", "--queue-jobs", "3"] if top == "cluster" else []
+    assert main(["--preset", "tiny", *sizes, "--top", top, "-o", str(output)]) == 0
     config = ClusterConfig(TINY, cores=3, queue_jobs=3) if top == "cluster" else TINY
     assert capsys.readouterr().out.startswith(f"{output}: {'3-core ' if top == 'cluster' else ''}4 x 4; ")
     content = json.loads(output.with_suffix(".json").read_text())
