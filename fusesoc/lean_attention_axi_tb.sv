@@ -101,6 +101,8 @@ module lean_attention_axi_tb;
         if (cycle == CYCLES_MAX) $fatal(1, "no interrupt");
     end
 
+    // Registers are driven at falling edges: what is ready just after one is so at the rising edge.
+    reg [1:0] taken;
     task automatic write_register(input integer offset, input [31:0] value);
         begin
             @(negedge aclk);
@@ -109,10 +111,10 @@ module lean_attention_axi_tb;
             awvalid = 1;
             wvalid = 1;
             while (awvalid || wvalid) begin
-                @(posedge aclk);
-                if (awready) awvalid <= 0;
-                if (wready) wvalid <= 0;
+                #1 taken = {awready, wready};
                 @(negedge aclk);
+                if (taken[1]) awvalid = 0;
+                if (taken[0]) wvalid = 0;
             end
             while (!bvalid) @(negedge aclk);
             if (bresp != 0) $fatal(1, "a write to register %h was refused", offset);
@@ -126,9 +128,9 @@ module lean_attention_axi_tb;
             araddr = offset[11:0];
             arvalid = 1;
             while (arvalid) begin
-                @(posedge aclk);
-                if (arready) arvalid <= 0;
+                #1 taken = {arready, 1'b0};
                 @(negedge aclk);
+                if (taken[1]) arvalid = 0;
             end
             while (!rvalid) @(negedge aclk);
             value = rdata;
@@ -141,8 +143,8 @@ module lean_attention_axi_tb;
     initial begin
         $readmemh("before.hex", memory);
         $readmemh("after.hex", expected);
-        repeat (5) @(posedge aclk);
-        aresetn <= 1;
+        repeat (5) @(negedge aclk);
+        aresetn = 1;
         read_register(REGISTER_ID, value);
         if (value != IDENTITY) $fatal(1, "register ID reads %h", value);
         write_register(REGISTER_QUEUE_BASE_LO, QUEUE);
