@@ -22,6 +22,7 @@ from golden.device.layout import Placement, Request  # noqa: E402
 from golden.device.model import DeviceModel  # noqa: E402
 from golden.device.record import Record  # noqa: E402
 from golden.device.registers import BY_NAME, IDENTITY  # noqa: E402
+from golden.errors import InputError  # noqa: E402
 from golden.masks import Mask  # noqa: E402
 from golden.quantise import quantise  # noqa: E402
 from golden.threshold import Threshold  # noqa: E402
@@ -108,4 +109,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

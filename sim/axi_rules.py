@@ -6,7 +6,7 @@ from typing import Any
 
 from cocotb.triggers import RisingEdge
 
-PAGE_BYTES = 4096
+from golden.device.config import PAGE_BYTES
 
 
 class AxiRules:

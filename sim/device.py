@@ -104,7 +104,12 @@ def random_device_run(seed: int, name: str) -> DeviceRun:
     rng = np.random.default_rng(seed)
     requests = [random_request(rng, config) for _ in range(int(rng.integers(1, 4)))]
     return DeviceRun(
-        f"seed {seed} on device '{name}'", requests, int(rng.choice(LATENCIES)), float(rng.choice(PAUSES)), seed
+        f"seed {seed} on device '{name}'",
+        requests,
+        int(rng.choice(LATENCIES)),
+        float(rng.choice(PAUSES)),
+        seed,
+        spread=bool(rng.random() < 0.5),
     )
 
 

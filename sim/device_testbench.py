@@ -8,11 +8,11 @@ import cocotb
 from cocotb.task import bridge
 
 from golden.device.config import DeviceConfig
-from golden.device.layout import Request
+from golden.device.layout import Placement, Request
 from golden.device.record import Record
 from sim.core_testbench import raise_problems
 from sim.runner import load_work, report_progress, save_result
-from sim.simulated_device import Session, SimulatedDevice
+from sim.simulated_device import Session, SimulatedDevice, SpreadPlacement
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class DeviceRun:
         Share of the cycles in which a channel pauses.
     seed : int
         Of the pauses.
+    spread : bool
+        Whether rows lie apart in memory, with noise in between and behind their elements.
     """
 
     label: str
@@ -38,6 +40,7 @@ class DeviceRun:
     latency: int = 0
     pause: float = 0.0
     seed: int = 0
+    spread: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class DeviceOutcome:
 
 def run_requests(device: SimulatedDevice, config: DeviceConfig, run: DeviceRun) -> DeviceOutcome:
     """Do a run's requests."""
-    session = Session(device, config)
+    session = Session(device, config, placement=SpreadPlacement if run.spread else Placement)
     outcome = DeviceOutcome()
     for n, request in enumerate(run.requests):
         record, problems = session.run(request)

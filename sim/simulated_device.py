@@ -13,8 +13,8 @@ from cocotb.task import resume
 from cocotb.triggers import ClockCycles, First, RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
-from golden.device.boards import MappedMemory
-from golden.device.config import DeviceConfig
+from golden.device.boards import MappedMemory, Memory
+from golden.device.config import Capability, DeviceConfig
 from golden.device.descriptor import Descriptor
 from golden.device.driver import Device
 from golden.device.layout import Placement, Request
@@ -120,6 +120,21 @@ def record_differences(expected: Record, seen: Record) -> list[str]:
     ]
 
 
+class SpreadPlacement(Placement):
+    """A request in memory whose rows of queries, keys and values lie apart: what is beside their elements is noise."""
+
+    def __init__(self, request: Request, capability: Capability, memory: Memory, tag: int):
+        self._random = np.random.default_rng(tag)
+        super().__init__(request, capability, memory, tag)
+
+    def _rows(self, tensor: np.ndarray) -> np.ndarray:
+        *shape, length = super()._rows(tensor).shape
+        length += int(self._random.integers(3)) * self._capability.lanes
+        rows = self._random.integers(-128, 128, size=(*shape, length), dtype=np.int8)
+        rows[..., : tensor.shape[-1]] = tensor
+        return rows
+
+
 class Session:
     """A driver and what it does, held to the model; for a thread that `bridge` made.
 
@@ -131,10 +146,18 @@ class Session:
         Its configuration.
     timeout_cycles : int
         As for the driver.
+    placement : type
+        `Placement`, or `SpreadPlacement`: how requests are laid out.
     """
 
-    def __init__(self, device: SimulatedDevice, config: DeviceConfig, timeout_cycles: int = 0):
-        self.device, self.config = device, config
+    def __init__(
+        self,
+        device: SimulatedDevice,
+        config: DeviceConfig,
+        timeout_cycles: int = 0,
+        placement: type[Placement] = Placement,
+    ):
+        self.device, self.config, self._placement = device, config, placement
         self.memory, self.twin = device.memory, device.memory.twin
         self.driver = device.driver(timeout_cycles)
         self.restarted()
@@ -154,7 +177,7 @@ class Session:
 
     def place(self, request: Request) -> Placement:
         """Lay a request out in memory."""
-        return Placement(request, self.driver.capability, self.driver.memory, tag=self._done + 1)
+        return self._placement(request, self.driver.capability, self.driver.memory, tag=self._done + 1)
 
     def expect(self, descriptor: Descriptor, ahead: int = 0) -> Record:
         """Have the model do a descriptor that has so many ahead of it; what it writes may be written."""

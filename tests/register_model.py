@@ -60,8 +60,9 @@ class RegisterModel:
             return SLVERR, set()
         enable = sum(0xFF << 8 * byte for byte in range(4) if strobe >> byte & 1)
         if register.name == "TAIL":
-            queued = (self.read(address)[0] & ~enable | data & enable) - self.ports.get("head", 0)
-            if queued % (1 << 32) > 1 << self.ports.get("queue_shift", 0):
+            before, head = self.read(address)[0], self.ports.get("head", 0)
+            waiting, queued = ((tail - head) % (1 << 32) for tail in (before, before & ~enable | data & enable))
+            if not waiting <= queued <= 1 << self.ports.get("queue_shift", 0):
                 return SLVERR, set()
         pulses = set()
         for part in register.fields:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
@@ -17,18 +18,19 @@ import rtl.lint
 import sim.device
 import sim.device_commands
 from golden.config import PRESETS, CoreConfig
-from golden.device.config import DEVICE_PRESETS, SIZES
+from golden.device.config import DEVICE_PRESETS, SIZES, device_preset
 from golden.device.status import DeviceStatus
 from golden.layer import run_layer
 from golden.masks import Mask
 from golden.tensors import load_attention
 from golden.threshold import Threshold
 from rtl.axi.axi_ports import axi_lite_signature, axi_read_signature, axi_write_signature
-from rtl.verilog import TOPS
+from rtl.verilog import TOPS, describe
 from sim.__main__ import main
 from sim.device import DEVICES
 from sim.runner import SimulationError
 
+ROOT = Path(__file__).resolve().parent.parent
 TINY = DEVICES["tiny"]
 AS_TINY = ["--preset", "tiny", "--key-timeout", str(TINY.core.key_timeout)]
 AS_TINY += ["--scratchpad-bytes", str(TINY.scratchpad_bytes), "--page-entries", str(TINY.page_entries)]
@@ -203,6 +205,17 @@ def test_soak_says_what_it_drew_and_saw_and_fails_with_exit_code_1(monkeypatch, 
 
 
 # python -m rtl
+
+
+def test_the_instantiation_of_the_docs_has_every_port_of_a_device():
+    page = (ROOT / "docs" / "integration.md").read_text()
+    (example,) = re.findall(r"```verilog\n(.*?)```", page, re.DOTALL)
+    assert sorted(re.findall(r"\.(\w+)\(", example)) == sorted(describe(device_preset("default"), "axi")["ports"])
+
+
+def test_the_core_file_has_the_version_of_the_project():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nname: ::lean_attention:{version}\n" in (ROOT / "lean_attention.core").read_text()
 
 
 def test_a_device_is_generated_described_and_clean(tmp_path, capsys):

@@ -222,16 +222,27 @@ def test_an_interrupt_that_comes_while_it_is_cleared_is_not_lost():
     simulate(RegisterFile(TINY), process)
 
 
-def test_a_doorbell_for_more_than_the_queue_holds_is_refused():
+def test_a_doorbell_for_more_than_the_queue_holds_or_less_than_before_is_refused():
     async def process(bench: Bench) -> None:
         await write(bench, offset("QUEUE_SHIFT"), 3)
-        for head in (0, 1000, 0xFFFFFFFC):
+        # HEAD, and how many beyond it are asked for in turn, the last ones modulo 2^32.
+        for head, doorbells in (
+            (0, ((3, OKAY), (9, SLVERR), (2, SLVERR), (3, OKAY), (8, OKAY), (7, SLVERR), (0xFFFFFFFF, SLVERR))),
+            (2, ((6, OKAY), (5, SLVERR), (8, OKAY))),
+            (10, ((0, OKAY), (8, OKAY), (0, SLVERR))),
+        ):
             bench.set({"head": head})
-            for queued, response in ((8, OKAY), (9, SLVERR), (3, OKAY), (0xFFFFFFFF, SLVERR), (0, OKAY)):
+            for queued, response in doorbells:
                 before = bench.get("tail")
                 tail = (head + queued) % (1 << 32)
-                assert await write(bench, offset("TAIL"), tail) == response
+                assert await write(bench, offset("TAIL"), tail) == response, (head, queued)
                 assert bench.get("tail") == (tail if response == OKAY else before)
+        bench.pulse({"restart": 1})
+        await bench.tick()
+        bench.pulse({})
+        bench.set({"head": 0xFFFFFFFC})
+        for tail, response in ((5, SLVERR), (4, OKAY), (3, SLVERR)):
+            assert await write(bench, offset("TAIL"), tail) == response, tail
 
     simulate(RegisterFile(TINY), process)
 

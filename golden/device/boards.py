@@ -105,6 +105,7 @@ class MappedWindow:
 class PynqBuffer:
     """A buffer of `PynqMemory`."""
 
+    memory: PynqMemory
     array: np.ndarray
 
     @property
@@ -122,12 +123,14 @@ class PynqBuffer:
 
     def free(self) -> None:
         """Give the memory back."""
-        self.array.freebuffer()  # type: ignore[attr-defined]
+        self.memory.release(self)
 
 
-@dataclass(frozen=True)
 class PynqMemory:
     """Memory from PYNQ.
+
+    PYNQ takes memory back when its array is forgotten, though a device that could not be reset may still write there.
+    So buffers are held here until they are freed: keep this object as long as the device may run.
 
     Parameters
     ----------
@@ -135,11 +138,20 @@ class PynqMemory:
         ``pynq.allocate``.
     """
 
-    pynq_allocate: Callable[..., Any]
+    def __init__(self, pynq_allocate: Callable[..., Any]):
+        self._pynq_allocate = pynq_allocate
+        self._held: set[PynqBuffer] = set()
 
     def allocate(self, size: int) -> PynqBuffer:
         """Return a buffer of `size` bytes."""
-        return PynqBuffer(self.pynq_allocate(shape=(size,), dtype=np.uint8))
+        buffer = PynqBuffer(self, self._pynq_allocate(shape=(size,), dtype=np.uint8))
+        self._held.add(buffer)
+        return buffer
+
+    def release(self, buffer: PynqBuffer) -> None:
+        """Take back a buffer."""
+        self._held.remove(buffer)
+        buffer.array.freebuffer()  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,9 @@ from golden.masks import MaskKind
 VERSION = 1
 """Version of the layout below."""
 
+WORD_BYTES = 4
+"""Bytes of a word of a descriptor or a bitmap, and of an entry of a page table or a table of scales."""
+
 PAGE_SHIFT_MIN = 4
 """Logarithm of the keys of the smallest page."""
 
@@ -65,7 +68,7 @@ class Descriptor(Packed):
     int16, and nothing past its dimension is written. A bitmap is of u32, the block of key 0 lowest in the first, and
     reaches to the block of the last key. A state is what the core's o port writes in a job that emits it, without gaps.
 
-    Bytes of the structure that no field has are to be zero.
+    Bytes of the structure that no field has are for later versions: write zero. This one does not look at them.
     """
 
     SIZE: ClassVar[int] = 256

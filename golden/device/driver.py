@@ -11,10 +11,10 @@ from typing import Self
 import numpy as np
 
 from golden import formats
-from golden.device.boards import Memory, Window
+from golden.device.boards import Buffer, Memory, Window
 from golden.device.config import Capability
 from golden.device.descriptor import Descriptor, Flag, require_good
-from golden.device.layout import Placement, Request
+from golden.device.layout import Placement, Request, allocate_within
 from golden.device.record import Record
 from golden.device.registers import BY_NAME, COUNTERS, IDENTITY, MAJOR, REGISTERS
 from golden.device.status import DeviceStatus
@@ -151,12 +151,10 @@ class Device:
         self._window, self.memory, self._interrupt = window, memory, interrupt
         self._slots, self._timeout_cycles, self._seconds = slots, timeout_cycles, seconds
         self.capability = read_capability(window)
-        self._queue = memory.allocate(slots * Descriptor.SIZE)
-        self._records = memory.allocate(slots * Record.SIZE)
+        self._buffers: list[Buffer] = []
         try:
-            for buffer in (self._queue, self._records):
-                if (buffer.address + len(buffer.array) - 1) >> self.capability.address_bits:
-                    raise InputError(f"memory at {buffer.address:#x} is beyond the device's address width")
+            self._queue = self._allocate(slots * Descriptor.SIZE)
+            self._records = self._allocate(slots * Record.SIZE)
             self.reset()
         except BaseException:
             self._free()
@@ -175,9 +173,14 @@ class Device:
         self._restart()
         self._free()
 
+    def _allocate(self, size: int) -> Buffer:
+        buffer = allocate_within(self.memory, size, self.capability)
+        self._buffers.append(buffer)
+        return buffer
+
     def _free(self) -> None:
-        self._queue.free()
-        self._records.free()
+        for buffer in self._buffers:
+            buffer.free()
 
     def read(self, register: str, field: str = "value") -> int:
         """Return a field of a register."""
@@ -210,6 +213,9 @@ class Device:
             If a reset does not end: the memory bus does not answer, and only the device's reset pin helps.
         """
         self._restart()
+        # Descriptors count from 1 again: a record of before must not pass for one that could not be written.
+        self._records.array[:] = 0
+        self._records.flush()
         self.write("CONTROL", clear_counters=1)
         self._window.write32(BY_NAME["IRQ_STATUS"].offset, WORD - 1)
         for name, buffer in (("QUEUE_BASE", self._queue), ("RECORD_BASE", self._records)):
@@ -246,8 +252,8 @@ class Device:
         first = self._submitted % self._slots * Descriptor.SIZE
         self._queue.array[first : first + Descriptor.SIZE] = np.frombuffer(descriptor.pack(), dtype=np.uint8)
         self._queue.flush()
-        self._submitted = (self._submitted + 1) % WORD
-        self.write("TAIL", value=self._submitted)
+        self._submitted += 1
+        self.write("TAIL", value=self._submitted % WORD)
         return self._submitted
 
     def _finished(self, number: int) -> bool:
@@ -266,7 +272,7 @@ class Device:
         DeviceError
             If it does not end in time, or its record could not be written.
         """
-        if (self._submitted - number) % WORD >= self._slots:
+        if not max(0, self._submitted - self._slots) < number <= self._submitted:
             raise InputError(
                 f"descriptor {number} is not one of the last {self._slots} that were submitted, up to {self._submitted}"
             )
@@ -291,7 +297,7 @@ class Device:
         self._records.invalidate()
         first = (number - 1) % self._slots * Record.SIZE
         record = Record.parse(self._records.array[first : first + Record.SIZE].tobytes())
-        if record.sequence != number:
+        if record.sequence != number % WORD:
             code = self.read("ERROR", "status")
             known = DeviceStatus(code).name if code in list(DeviceStatus) else code
             raise DeviceError(f"descriptor {number} has ended without a record; the last error is {known}")
@@ -311,12 +317,10 @@ class Device:
         """
         placement = Placement(request, self.capability, self.memory)
         try:
-            number = self.submit(placement.descriptor)
+            record = self.wait(self.submit(placement.descriptor))
         except InputError:
             placement.free()
             raise
-        try:
-            record = self.wait(number)
         except BaseException:
             # Nothing may be written any more to memory that is given back.
             self.reset()

@@ -114,6 +114,24 @@ class Request:
         return np.repeat(self.attention.positions, self.attention.group)
 
 
+def allocate_within(memory: Memory, size: int, capability: Capability) -> Buffer:
+    """Return a buffer that the device can address.
+
+    Raises
+    ------
+    InputError
+        If memory has no room, or none that the bus of the device reaches.
+    """
+    buffer = memory.allocate(size)
+    if (buffer.address + size - 1) >> capability.address_bits:
+        buffer.free()
+        raise InputError(
+            f"{size} bytes of memory at {buffer.address:#x} are not within the device's {capability.address_bits} "
+            "bits of address"
+        )
+    return buffer
+
+
 class Placement:
     """A request in memory.
 
@@ -155,7 +173,7 @@ class Placement:
 
     def _allocate(self, size: int) -> Buffer:
         """Return a buffer of `size` bytes, of one if that is 0."""
-        buffer = self._memory.allocate(max(size, 1))
+        buffer = allocate_within(self._memory, max(size, 1), self._capability)
         self._buffers.append(buffer)
         return buffer
 

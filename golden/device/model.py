@@ -10,11 +10,11 @@ import numpy as np
 from golden import formats
 from golden.block import run_job
 from golden.device.config import DeviceConfig
-from golden.device.descriptor import Descriptor, Flag, check
+from golden.device.descriptor import WORD_BYTES, Descriptor, Flag, check
 from golden.device.record import Record
 from golden.device.states import pack_state, parse_state, state_bytes
 from golden.device.status import DeviceStatus
-from golden.device.traffic import INDEX_BYTES, JobKeys, Traffic
+from golden.device.traffic import JobKeys, Traffic
 from golden.job import Job, JobResult, ScoreScale
 from golden.masks import Mask, MaskKind
 from golden.state import PartialState
@@ -109,7 +109,7 @@ class DeviceModel:
             raise _Fault(DeviceStatus.WRITE) from error
 
     def _word(self, address: int) -> int:
-        return int(self._read(address, INDEX_BYTES).view("<u4")[0])
+        return int(self._read(address, WORD_BYTES).view("<u4")[0])
 
     def _run(self, d: Descriptor, results: list[JobResult]) -> Traffic:
         """Run the jobs of a good descriptor, add to `results`, and return what they move on the bus."""
@@ -122,7 +122,7 @@ class DeviceModel:
         rows = np.arange(d.queries * d.group)
         blocks = [rows[start : start + core.rows] for start in range(0, len(rows), core.rows)]
         for kv_head in range(d.kv_heads):
-            word = self._word(d.scale_address + INDEX_BYTES * kv_head)
+            word = self._word(d.scale_address + WORD_BYTES * kv_head)
             multiplier_bits, shift_bits = formats.MULTIPLIER_BITS, formats.SHIFT_BITS
             scale = ScoreScale(word % (1 << multiplier_bits), word >> multiplier_bits & ((1 << shift_bits) - 1))
             for number, block in enumerate(blocks):
@@ -168,7 +168,7 @@ class DeviceModel:
         if not d.flags & Flag.PAGED or not len(keys):
             return {}
         numbers = range(int(keys[0]) >> d.page_shift, (int(keys[-1]) >> d.page_shift) + 1)
-        pages = {number: self._word(d.page_table_address + INDEX_BYTES * number) for number in numbers}
+        pages = {number: self._word(d.page_table_address + WORD_BYTES * number) for number in numbers}
         if max(pages.values()) >= d.page_count:
             raise _Fault(DeviceStatus.PAGE)
         return pages
@@ -186,7 +186,7 @@ class DeviceModel:
             blocks = keys >> d.block_shift
             words = range(int(blocks[0]) // 32, int(blocks[-1]) // 32 + 1)
             address = d.mask_address + kv_head * d.mask_head_stride + number * d.mask_row_stride
-            bitmap = {word: self._word(address + INDEX_BYTES * word) for word in words}
+            bitmap = {word: self._word(address + WORD_BYTES * word) for word in words}
             keys = keys[[bool(bitmap[int(block) // 32] >> int(block) % 32 & 1) for block in blocks]]
         if not len(keys):
             raise _Fault(DeviceStatus.EMPTY)

@@ -272,7 +272,7 @@ _CONTROL: tuple[Register, ...] = (
     Register(
         "TAIL",
         0x048,
-        "Doorbell: descriptors queued since reset. More than HEAD and the slots is refused with an error.",
+        "Doorbell: descriptors queued since reset. More than HEAD and the slots, or less than before, is an error.",
         (_whole(RW, "Modulo 2^32."),),
     ),
     Register(

@@ -9,12 +9,9 @@ import numpy as np
 
 from golden.device.bursts import Request, bursts
 from golden.device.config import DeviceConfig
-from golden.device.descriptor import Descriptor, Flag
+from golden.device.descriptor import WORD_BYTES, Descriptor, Flag
 from golden.device.states import state_bytes
 from golden.key_sequence import WORD_BLOCKS
-
-INDEX_BYTES = 4
-"""Bytes of an entry of a page table, of a table of scales, and of a word of a bitmap."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,16 +110,16 @@ class Traffic:
         d = self._descriptor
         first, last = self._keys
         for kv_head in range(d.kv_heads):
-            yield [Request(d.scale_address + INDEX_BYTES * kv_head, INDEX_BYTES, False)]
+            yield [Request(d.scale_address + WORD_BYTES * kv_head, WORD_BYTES, False)]
         if self._pages:
-            address = d.page_table_address + INDEX_BYTES * min(self._pages)
-            yield [Request(address, INDEX_BYTES * len(self._pages), False)]
+            address = d.page_table_address + WORD_BYTES * min(self._pages)
+            yield [Request(address, WORD_BYTES * len(self._pages), False)]
         if d.flags & Flag.BLOCK_MASK:
             low, high = (key >> d.block_shift for key in (first, last))
             words = range(low // WORD_BLOCKS, high // WORD_BLOCKS + 1)
             for job in self._jobs:
                 place = d.mask_address + job.kv_head * d.mask_head_stride + job.number * d.mask_row_stride
-                yield [Request(place + INDEX_BYTES * words[0], INDEX_BYTES * len(words), False)]
+                yield [Request(place + WORD_BYTES * words[0], WORD_BYTES * len(words), False)]
 
     def _row_addresses(self, name: str, job: JobKeys) -> list[int]:
         """Return where a job's rows of q or o lie."""

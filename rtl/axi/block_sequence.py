@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.device.config import DeviceConfig
-from golden.device.descriptor import Flag
+from golden.device.descriptor import WORD_BYTES, Flag
 from rtl.axi.control_reader import Target, control_request_layout
 from rtl.axi.layer import block_layout, flag, layer_layout
 
@@ -100,7 +100,7 @@ class BlockSequence(wiring.Component):
                 with m.State("PAGES"):
                     m.d.comb += [
                         self.requests.valid.eq(1),
-                        request.address.eq(d.page_table_address + (layer.first_page << 2)),
+                        request.address.eq(d.page_table_address + (layer.first_page * WORD_BYTES)),
                         request.words.eq(layer.last_page - layer.first_page + 1),
                         request.target.eq(Target.PAGE),
                     ]
@@ -126,7 +126,7 @@ class BlockSequence(wiring.Component):
             with m.State("BITMAP"):
                 m.d.comb += [
                     self.requests.valid.eq(1),
-                    request.address.eq(bitmap + (layer.first_bitmap << 2)),
+                    request.address.eq(bitmap + (layer.first_bitmap * WORD_BYTES)),
                     request.words.eq(layer.last_bitmap - layer.first_bitmap + 1),
                     request.target.eq(Target.BITMAP),
                 ]
@@ -153,7 +153,7 @@ class BlockSequence(wiring.Component):
                             block.query.eq(next_query),
                             block.key.eq(block.key + d.key_head_stride),
                             block.value.eq(block.value + d.value_head_stride),
-                            scale.eq(scale + 4),
+                            scale.eq(scale + WORD_BYTES),
                             bitmaps.eq(bitmaps + d.mask_head_stride),
                         ]
                         with m.If(~emits):

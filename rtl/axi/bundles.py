@@ -4,11 +4,14 @@ from amaranth.lib import data
 
 from golden import formats
 from golden.device.config import DeviceConfig
+from golden.device.descriptor import Descriptor
 from rtl.bundles import index_shape
 
-STRIDE_BITS = 32
-GROUP_BITS = 16
-QUERY_BITS = 32
+_BITS = {part.name: part.bits for part in Descriptor.layout()}
+STRIDE_BITS = _BITS["key_row_stride"]
+GROUP_BITS = _BITS["group"]
+QUERY_BITS = _BITS["queries"]
+HEAD_BITS = _BITS["kv_heads"]
 PAGE_SHIFT_BITS = 5
 
 

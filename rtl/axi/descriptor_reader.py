@@ -6,14 +6,13 @@ from amaranth.lib.wiring import In, Out
 
 from golden import formats
 from golden.device.config import DeviceConfig
-from golden.device.descriptor import FLAGS, PAGE_SHIFT_MIN, VERSION, Descriptor, Flag
+from golden.device.descriptor import FLAGS, PAGE_SHIFT_MIN, VERSION, WORD_BYTES, Descriptor, Flag
 from golden.device.status import DeviceStatus
 from golden.key_sequence import BITMAP_WORDS, WORD_BLOCKS
 from golden.masks import MaskKind
 from rtl.axi.control_reader import Target, control_request_layout, control_word_layout
 from rtl.axi.layer import descriptor_layout, flag
 
-WORD_BYTES = 4
 WORD_BITS = WORD_BLOCKS.bit_length() - 1
 DESCRIPTOR_WORDS = Descriptor.SIZE // WORD_BYTES
 CHECK_CYCLES = 3

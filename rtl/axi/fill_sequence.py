@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from golden.device.config import DeviceConfig
-from rtl.axi.bundles import fill_layout
+from rtl.axi.bundles import HEAD_BITS, fill_layout
 from rtl.axi.layer import layer_layout, place_rows
 from rtl.axi.read_master import Client
 
@@ -38,7 +38,7 @@ class FillSequence(wiring.Component):
                 "start": In(1),
                 "layer": In(layer_layout(config)),
                 "fill": Out(stream.Signature(fill_layout(config))),
-                "heads": Out(16),
+                "heads": Out(HEAD_BITS),
             }
         )
 

@@ -9,7 +9,7 @@ from golden import formats
 from golden.device.config import DeviceConfig
 from golden.device.descriptor import Flag
 from golden.key_sequence import SequenceStatus
-from rtl.axi.bundles import row_job_layout
+from rtl.axi.bundles import HEAD_BITS, row_job_layout
 from rtl.axi.control_reader import control_word_layout
 from rtl.axi.layer import block_layout, flag, layer_layout, place_rows
 from rtl.axi.output_store import output_head_layout
@@ -65,8 +65,8 @@ class JobSequence(wiring.Component):
                 "blocks": In(stream.Signature(block_layout(config))),
                 "scales": In(stream.Signature(control_word_layout())),
                 "bitmaps": In(stream.Signature(control_word_layout())),
-                "key_fills": In(16),
-                "value_fills": In(16),
+                "key_fills": In(HEAD_BITS),
+                "value_fills": In(HEAD_BITS),
                 "command": Out(stream.Signature(sequence_layout(core))),
                 "bitmap": Out(stream.Signature(bitmap_layout(core))),
                 "count": In(stream.Signature(key_count_layout(core))),

@@ -7,7 +7,7 @@ from golden.device.config import DeviceConfig
 from golden.device.descriptor import Descriptor, Flag
 from golden.device.record import Record
 from golden.key_sequence import WORD_BLOCKS
-from rtl.axi.bundles import last_beat_shape
+from rtl.axi.bundles import HEAD_BITS, last_beat_shape
 from rtl.axi.read_master import Client
 from rtl.bundles import index_shape
 
@@ -69,7 +69,7 @@ def block_layout(config: DeviceConfig) -> data.StructLayout:
             "first_position": core.position_bits,
             "last_position": core.position_bits,
             "last_row": index_shape(core.rows),
-            "head": 16,
+            "head": HEAD_BITS,
             "first": 1,
             "last": 1,
             "end": 1,

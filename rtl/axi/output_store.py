@@ -15,8 +15,8 @@ from rtl.interfaces import PIECE_BITS, STATE_PIECES, output_layout
 def output_head_layout(config: DeviceConfig) -> data.StructLayout:
     """Payload of the head port: where the output of a kv head's jobs goes.
 
-    Outputs go to the rows of `walk`, of `last_element` + 1 elements each. With `state` each packet goes to a row of the
-    walk, whatever its length: a walk of states has one head and a query a block.
+    Outputs go to the rows of `walk`, of `last_element` + 1 elements each. With `state` a packet goes to the one row
+    of the walk, whatever its length.
     """
     return data.StructLayout(
         {"walk": walk_layout(config), "state": 1, "last_element": range(config.core.max_value_dim)}

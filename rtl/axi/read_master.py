@@ -36,7 +36,7 @@ def read_ports(config: DeviceConfig) -> dict[Client, ReadPort]:
     return {
         Client.CONTROL: ReadPort(4, few),
         Client.STATE: ReadPort(2 * core.output_lanes, few),
-        Client.QUERY: ReadPort(row, max(few, 1 << block.bit_length())),
+        Client.QUERY: ReadPort(row, max(few, 1 << (block - 1).bit_length())),
         Client.VALUE: ReadPort(row, config.buffer_beats),
         Client.KEY: ReadPort(row, config.buffer_beats),
     }

@@ -48,8 +48,8 @@ class RegisterFile(wiring.Component):
     bus depends on an input of the same cycle, and answers hold until they are taken.
 
     A write strobe says which bytes count. An address without a register, a write to a register that software can only
-    read, and a TAIL of more descriptors than the queue has slots, are answered with SLVERR and change nothing. Address
-    bits 1:0 are ignored.
+    read, and a TAIL of more descriptors than the queue has slots, or of fewer than before, are answered with SLVERR and
+    change nothing. Address bits 1:0 are ignored.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class RegisterFile(wiring.Component):
         word, strobe = Signal(32), Signal(4)
         act = Signal()
         error = Signal()
-        queued = Signal(32)
+        queued, waiting = Signal(32), Signal(32)
 
         def merged(field: Field, old):
             """Return a field after the write: of each byte the old bits or the written ones."""
@@ -118,8 +118,9 @@ class RegisterFile(wiring.Component):
             return Cat(word[bit] & strobe[bit // 8] for bit in range(field.low, field.low + field.bits))
 
         (tail,) = BY_NAME["TAIL"].fields
-        m.d.sync += queued.eq(merged(tail, self.tail) - self.head)
-        fits = queued <= (1 << self.queue_shift)
+        m.d.sync += [queued.eq(merged(tail, self.tail) - self.head), waiting.eq(self.tail - self.head)]
+        # One that was told of may be begun by now, and can't be taken back.
+        fits = (queued <= (1 << self.queue_shift)) & (queued >= waiting)
 
         with m.FSM(name="write"):
             with m.State("COLLECT"):
