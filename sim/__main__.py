@@ -30,6 +30,7 @@ from golden.tensors import load_attention
 from golden.threshold import Threshold
 from sim.benchmark import run_benchmarks
 from sim.cluster import measure_batch
+from sim.device_commands import add_device_commands
 from sim.report import (
     cluster_table,
     mask_fields,
@@ -217,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=natural, metavar="N", help="of the first run; a new one by default")
     command.add_argument("--core", choices=CONFIGS, help="only this core")
     command.set_defaults(run=_soak)
+    add_device_commands(commands)
     return parser
 
 

