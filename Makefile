@@ -21,16 +21,17 @@ SYNTH ?= --preset small
 
 # Of the experiments: where they go, how long models are trained, and what they are measured on. By default all of it.
 EXPERIMENTS ?= $(BUILD)/experiments
-LM_STEPS ?= 6000
+LM_STEPS ?= 2000
 LM_MORE_STEPS ?= 3000
-LM_WINDOWS ?= 64
+LM_WINDOWS ?= 128
 DIGITS_EPOCHS ?= 60
 DIGITS_IMAGES ?= 364
 SEED_OF_MODELS ?= 0
 KINDS := standard optimised efficient super
-TARGET := --tau 6 --rows 16
-SHARE := 0.3
-THRESHOLDS := --tau 2 3 4 6 8 --epsilon 0.1 0.05 0.01
+# Of the language model the layers share the target as training finds best; those of the small one have it each.
+LM_TARGET := --survive 0.18 --tau 3 --rows 16 --scope model --weight 3
+DIGITS_TARGET := --survive 0.3 --tau 6 --rows 16
+THRESHOLDS := --tau 1 2 3 4 6 8 --epsilon 0.1 0.05 0.01 --target 0.5 0.25
 
 # What a result is made from, its input aside: a change to any of these files makes it anew.
 sources = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -name '*.npz' 2>/dev/null)
@@ -182,16 +183,16 @@ $(EXPERIMENTS)/lm-more.npz: $(LM_START) | $(VENV)/.models
 	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< -o $@
 
 $(EXPERIMENTS)/lm-target.npz: $(LM_START) | $(VENV)/.models
-	@echo "==> Training it further, for $(SHARE) of the keys to survive"
-	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< --survive $(SHARE) $(TARGET) -o $@
+	@echo "==> Training it further, for few of the keys to survive"
+	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< $(LM_TARGET) -o $@
 
 $(KINDS:%=$(EXPERIMENTS)/digits-%.npz): $(EXPERIMENTS)/digits-%.npz: | $(VENV)/.models
 	@echo "==> Training the model of digits with $* attention"
 	$(TRAIN_DIGITS) --attention $* -o $@
 
 $(EXPERIMENTS)/digits-target.npz: | $(VENV)/.models
-	@echo "==> Training the model of digits for $(SHARE) of the keys to survive"
-	$(TRAIN_DIGITS) --survive $(SHARE) $(TARGET) -o $@
+	@echo "==> Training the model of digits for few of the keys to survive"
+	$(TRAIN_DIGITS) $(DIGITS_TARGET) -o $@
 
 $(EXPERIMENTS)/models.txt: $(MODELS)
 	$(RUN) -m golden.experiments models $(LM_START) $^ >$@
