@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import joblib
+
 from golden.config import PRESETS, ClusterConfig, CoreConfig
 from golden.device.config import DEVICE_PRESETS, SIZES, DeviceConfig
 from golden.errors import InputError
@@ -65,11 +67,10 @@ def _lint(options: argparse.Namespace) -> int:
     small = PRESETS["small"]
     beside: dict[str, Config] = {top: small for top in TOPS if top != "core"}
     beside |= {"cluster": ClusterConfig(small), "axi": DEVICE_PRESETS["small"]}
-    for name, (top, config) in {
-        **{name: ("core", config) for name, config in PRESETS.items()},
-        **{f"{top} of small": (top, config) for top, config in beside.items()},
-    }.items():
-        complaints = lint(config, options.build / name, top)
+    linted: dict[str, tuple[str, Config]] = {name: ("core", config) for name, config in PRESETS.items()}
+    linted |= {f"{top} of small": (top, config) for top, config in beside.items()}
+    calls = (joblib.delayed(lint)(config, options.build / name, top) for name, (top, config) in linted.items())
+    for name, complaints in zip(linted, joblib.Parallel(n_jobs=-1, return_as="generator")(calls), strict=True):
         clean = clean and not complaints
         print(f"lint of {name}: {complaints or 'clean'}", flush=True)
     return 0 if clean else 1

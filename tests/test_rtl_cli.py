@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import joblib
 import pytest
 from amaranth.lib import data
 
@@ -355,7 +356,14 @@ def test_the_lint_complains_of_a_spoilt_core(tiny_verilog, tmp_path, monkeypatch
     assert complaints.count("%Warning") == 1
 
 
-def test_the_lint_command_goes_through_every_preset(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def one_process():
+    """Have nothing done in processes of their own, which would not see what a test replaces."""
+    with joblib.parallel_config(backend="sequential"):
+        yield
+
+
+def test_the_lint_command_goes_through_every_preset(one_process, tmp_path, monkeypatch, capsys):
     seen = []
 
     def lint(config: Config, folder: Path, top: str) -> str:
@@ -386,7 +394,7 @@ def test_the_lint_command_goes_through_every_preset(tmp_path, monkeypatch, capsy
     assert main(["lint", "--build", str(tmp_path)]) == 0
 
 
-def test_a_lint_folder_that_cannot_be_made_is_exit_code_2(tmp_path, monkeypatch, capsys):
+def test_a_lint_folder_that_cannot_be_made_is_exit_code_2(one_process, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rtl.lint, "generate", lambda config, top: "")
     (tmp_path / "file").write_text("")
     assert main(["lint", "--build", str(tmp_path / "file")]) == 2
