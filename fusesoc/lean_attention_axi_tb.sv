@@ -102,7 +102,7 @@ module lean_attention_axi_tb;
     end
 
     // Registers are driven at falling edges: what is ready just after one is so at the rising edge.
-    reg [1:0] taken;
+    reg address_taken, data_taken;
     task automatic write_register(input integer offset, input [31:0] value);
         begin
             @(negedge aclk);
@@ -111,10 +111,11 @@ module lean_attention_axi_tb;
             awvalid = 1;
             wvalid = 1;
             while (awvalid || wvalid) begin
-                #1 taken = {awready, wready};
+                #1 address_taken = awready;
+                data_taken = wready;
                 @(negedge aclk);
-                if (taken[1]) awvalid = 0;
-                if (taken[0]) wvalid = 0;
+                if (address_taken) awvalid = 0;
+                if (data_taken) wvalid = 0;
             end
             while (!bvalid) @(negedge aclk);
             if (bresp != 0) $fatal(1, "a write to register %h was refused", offset);
@@ -128,9 +129,9 @@ module lean_attention_axi_tb;
             araddr = offset[11:0];
             arvalid = 1;
             while (arvalid) begin
-                #1 taken = {arready, 1'b0};
+                #1 address_taken = arready;
                 @(negedge aclk);
-                if (taken[1]) arvalid = 0;
+                if (address_taken) arvalid = 0;
             end
             while (!rvalid) @(negedge aclk);
             value = rdata;

@@ -439,6 +439,3 @@ def test_a_block_without_a_key_is_refused():
     with pytest.raises(InputError, match="the block mask leaves kv head 1, block 0 of rows, without a key"):
         device.run(Request(WHOLE, block_mask=mask))
     assert made.memory._used == used, "memory is lost"
-
-
-# Boards

@@ -31,8 +31,8 @@ def read_ports(config: DeviceConfig) -> dict[Client, ReadPort]:
     core = config.core
     few = max(32, config.burst_bytes // config.beat_bytes)
     row = core.lanes
-    # The queries of the next block wait here, or a fill of the scratchpad would hold up the block. With room for them and
-    # no more, those of the block after come too late: 0.4 % of the cycles of a causal prefill.
+    # The queries of the next block wait here, or a fill of the scratchpad would hold up the block. With room for them
+    # and no more, those of the block after come too late: 0.4 % of the cycles of a causal prefill.
     block = core.rows * core.max_head_dim // config.beat_bytes
     return {
         Client.CONTROL: ReadPort(4, few),

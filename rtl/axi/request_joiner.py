@@ -94,7 +94,7 @@ class RequestJoiner(wiring.Component):
         per_word = exact_log2(self.port.word_bytes // unit_bytes)
         burst_units = config.burst_bytes // unit_bytes
 
-        # The register in front keeps `ready` apart from the payload.
+        # Two places in front and two behind, so that a client's `valid` and the arbiter's `ready` end here.
         layout = read_request_layout(config)
         m.submodules.waiting = waiting = SyncFIFO(width=layout.size, depth=2)
         request = data.View(layout, waiting.r_data)
@@ -104,6 +104,14 @@ class RequestJoiner(wiring.Component):
             waiting.w_en.eq(self.request.valid),
             waiting.w_data.eq(self.request.payload),
             self.request.ready.eq(waiting.w_rdy),
+        ]
+        burst = Signal(burst_layout(config, self.port))
+        m.submodules.bursts = bursts = SyncFIFO(width=len(burst.as_value()), depth=2)
+        m.d.comb += [
+            bursts.w_data.eq(burst),
+            self.burst.valid.eq(bursts.r_rdy),
+            self.burst.payload.eq(bursts.r_data),
+            bursts.r_en.eq(self.burst.ready),
         ]
 
         # What is left of a run: `left` units from `start`, up to `end`. While `open`, the next request may go on.
@@ -119,7 +127,7 @@ class RequestJoiner(wiring.Component):
             cut.eq(Mux(left > to_boundary, to_boundary, left)),
             follows.eq(open_ & (place == end) & ~left[-1]),
             breaks.eq(~open_ | (waiting.r_rdy & ~follows)),
-            cuts.eq((left != 0) & ((left >= to_boundary) | breaks) & (~self.burst.valid | self.burst.ready)),
+            cuts.eq((left != 0) & ((left >= to_boundary) | breaks) & bursts.w_rdy),
             rest.eq(Mux(cuts, left - cut, left)),
             takes.eq(waiting.r_rdy & (follows | (rest == 0))),
             waiting.r_en.eq(takes),
@@ -133,14 +141,11 @@ class RequestJoiner(wiring.Component):
             m.d.sync += start.eq(start + cut)
 
         first = start[:beat_bits]
-        with m.If(cuts):
-            m.d.sync += [
-                self.burst.valid.eq(1),
-                self.burst.payload.beat.eq(start[beat_bits:]),
-                self.burst.payload.last_beat.eq((cut + first - 1) >> beat_bits),
-            ]
-            if beat_bits:
-                m.d.sync += [self.burst.payload.first.eq(first), self.burst.payload.words.eq(cut)]
-        with m.Elif(self.burst.ready):
-            m.d.sync += self.burst.valid.eq(0)
+        m.d.comb += [
+            bursts.w_en.eq(cuts),
+            burst.beat.eq(start[beat_bits:]),
+            burst.last_beat.eq((cut + first - 1) >> beat_bits),
+        ]
+        if beat_bits:
+            m.d.comb += [burst.first.eq(first), burst.words.eq(cut)]
         return m

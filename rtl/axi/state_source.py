@@ -62,19 +62,22 @@ class StateSource(wiring.Component):
         m = Module()
         config = self.config
         layout = state_job_layout(config)
-        row_words = range(STATE_PIECES * (1 + config.core.output_beats(config.core.max_value_dim)))
 
         # Requests, row by row.
         asked, asking = Signal(layout), Signal()
         row = Signal.like(asked.last_row)
-        words = _last_row_word(asked) + 1
+        words = _row_words(asked)
         row_end = row == asked.last_row
-        m.submodules.arrivals = arrivals = SyncFIFO(width=layout.size, depth=2)
+        most_words = STATE_PIECES * (1 + config.core.output_beats(config.core.max_value_dim))
+        expected = Signal(data.StructLayout({"last_row": row.shape(), "last_row_word": range(most_words)}))
+        m.submodules.arrivals = arrivals = SyncFIFO(width=len(expected.as_value()), depth=2)
         taken = self.job.valid & self.job.ready
         m.d.comb += [
             self.job.ready.eq(~asking & arrivals.w_rdy),
             arrivals.w_en.eq(taken),
-            arrivals.w_data.eq(self.job.payload),
+            expected.last_row.eq(self.job.payload.last_row),
+            expected.last_row_word.eq(_row_words(self.job.payload) - 1),
+            arrivals.w_data.eq(expected),
             self.request.valid.eq(asking),
             self.request.payload.address.eq(asked.address),
             self.request.payload.words.eq(words),
@@ -91,10 +94,10 @@ class StateSource(wiring.Component):
             ]
 
         # Words.
-        arrival = data.View(layout, arrivals.r_data)
-        word, leaving_row = Signal(row_words), Signal.like(row)
+        arrival = data.View(expected.shape(), arrivals.r_data)
+        word, leaving_row = Signal(range(most_words)), Signal.like(row)
         leaves = self.state.valid & self.state.ready
-        word_end = word == _last_row_word(arrival)
+        word_end = word == arrival.last_row_word
         m.d.comb += [
             self.state.valid.eq(arrivals.r_rdy & self.words.valid),
             self.state.payload.data.eq(self.words.payload.data),
@@ -109,6 +112,6 @@ class StateSource(wiring.Component):
         return m
 
 
-def _last_row_word(job):
-    """Return the number of a row's last word: the pieces of its header and of its accumulators come before."""
-    return STATE_PIECES * (job.last_word + 2) - 1
+def _row_words(job):
+    """Return the words of a row: the pieces of its header, and those of its accumulators."""
+    return STATE_PIECES * (job.last_word + 2)
