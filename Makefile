@@ -29,9 +29,11 @@ DIGITS_IMAGES ?= 364
 SEED_OF_MODELS ?= 0
 KINDS := standard optimised efficient super
 # Of the language model the layers share the target as training finds best; those of the small one have it each.
-LM_TARGET := --survive 0.18 --tau 3 --rows 16 --scope model --weight 3
+LM_TARGET := --survive 0.16 --tau 1 --rows 16 --scope model --weight 3 --drop
 DIGITS_TARGET := --survive 0.3 --tau 6 --rows 16
-THRESHOLDS := --tau 1 2 3 4 6 8 --epsilon 0.1 0.05 0.01 --target 0.5 0.25
+# Of the models that are compared over them, and of the others.
+THRESHOLDS := --tau 1 1.5 2 3 4 5 6 8 --epsilon 0.1 0.05 0.01 --target 0.5 0.25
+FEW_THRESHOLDS := --tau 4 6 8
 
 # What a result is made from, its input aside: a change to any of these files makes it anew.
 sources = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -name '*.npz' 2>/dev/null)
@@ -177,7 +179,7 @@ experiments: $(RESULTS) ## train and measure all models of docs/variants.md (hou
 
 experiments-quick: ## the same with little training and few inputs, to see that it runs
 	@$(MAKE) experiments EXPERIMENTS=$(BUILD)/experiments-quick LM_STEPS=20 LM_MORE_STEPS=10 LM_WINDOWS=1 \
-	    DIGITS_EPOCHS=1 DIGITS_IMAGES=4 THRESHOLDS='--tau 6'
+	    DIGITS_EPOCHS=1 DIGITS_IMAGES=4 THRESHOLDS='--tau 1 6' FEW_THRESHOLDS='--tau 6'
 
 TRAIN_LM := $(RUN) -m golden.experiments train-byte-lm --seed $(SEED_OF_MODELS)
 TRAIN_DIGITS := $(RUN) -m golden.experiments train-digits --seed $(SEED_OF_MODELS) --epochs $(DIGITS_EPOCHS)
@@ -206,7 +208,8 @@ $(EXPERIMENTS)/models.txt: $(MODELS)
 	$(RUN) -m golden.experiments models $(LM_START) $^ >$@
 
 # Jobs of prefill have the rows of the core, those of decode one. The record without a threshold is the first.
-measure = $(RUN) -m golden.experiments $(1) --record $(basename $@) $(THRESHOLDS) >$@ \
+COMPARED := $(patsubst %,$(EXPERIMENTS)/%.npz,lm-more lm-target digits-standard digits-target)
+measure = $(RUN) -m golden.experiments $(1) --record $(basename $@) $(if $(filter $<,$(COMPARED)),$(THRESHOLDS),$(FEW_THRESHOLDS)) >$@ \
     && $(RUN) -m perf_model recorded $(basename $@)/all.npz $$(ls $(basename $@)/*.npz | grep -v /all.npz) \
         --json $(basename $@).json >>$@
 
@@ -224,9 +227,11 @@ $(EXPERIMENTS)/sentences.txt: | $(VENV)/.models
 	$(RUN) -m golden.experiments sentences $(THRESHOLDS) >$@
 
 # The first layer on the first input, simulated: its survivors and cycles are those of the record.
+$(EXPERIMENTS)/%.layer.txt: LAYER_TAU := 6
+$(EXPERIMENTS)/lm-target.layer.txt: LAYER_TAU := 1
 layer = $(RUN) -m golden.experiments $(1) --weights $< --layer 0 -o $(basename $@).npz >/dev/null \
-    && $(RUN) -m sim run --input $(basename $@).npz --tau 6 >$@ \
-    && $(RUN) -m perf_model recorded $(<:.npz=.prefill)/tau-6.npz --heads 0 $(2) >>$@
+    && $(RUN) -m sim run --input $(basename $@).npz --tau $(LAYER_TAU) >$@ \
+    && $(RUN) -m perf_model recorded $(<:.npz=.prefill)/tau-$(LAYER_TAU).npz --heads 0 $(2) >>$@
 
 $(EXPERIMENTS)/lm-%.layer.txt: $(EXPERIMENTS)/lm-%.npz $(EXPERIMENTS)/lm-%.prefill.txt | $(VENV)/.base
 	$(call layer,capture-byte-lm --windows $(LM_WINDOWS),$(if $(filter $*,$(KINDS)),3,2))
