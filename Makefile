@@ -28,11 +28,11 @@ DIGITS_EPOCHS ?= 60
 DIGITS_IMAGES ?= 364
 SEED_OF_MODELS ?= 0
 KINDS := standard optimised efficient super
-# Of the language model the layers share the target as training finds best; those of the small one have it each.
-LM_TARGET := --survive 0.16 --tau 1 --rows 16 --scope model --weight 3 --drop
-DIGITS_TARGET := --survive 0.3 --tau 6 --rows 16
-# Of the models that are compared over them, and of the others.
+# The rule that is trained for: the lowest tau of the core, at which it has most to gain.
+TARGET := --survive 0.16 --tau 1 --rows 16 --scope model --weight 3 --drop
+# In prefill and decode of the models that are compared over them, and of the others.
 THRESHOLDS := --tau 1 1.5 2 3 4 5 6 8 --epsilon 0.1 0.05 0.01 --target 0.5 0.25
+DECODE_THRESHOLDS := --tau 2 3 4 5 6 8
 FEW_THRESHOLDS := --tau 4 6 8
 
 # What a result is made from, its input aside: a change to any of these files makes it anew.
@@ -179,7 +179,7 @@ experiments: $(RESULTS) ## train and measure all models of docs/variants.md (hou
 
 experiments-quick: ## the same with little training and few inputs, to see that it runs
 	@$(MAKE) experiments EXPERIMENTS=$(BUILD)/experiments-quick LM_STEPS=20 LM_MORE_STEPS=10 LM_WINDOWS=1 \
-	    DIGITS_EPOCHS=1 DIGITS_IMAGES=4 THRESHOLDS='--tau 1 6' FEW_THRESHOLDS='--tau 6'
+	    DIGITS_EPOCHS=1 DIGITS_IMAGES=4 THRESHOLDS='--tau 1 6' DECODE_THRESHOLDS='--tau 6' FEW_THRESHOLDS='--tau 6'
 
 TRAIN_LM := $(RUN) -m golden.experiments train-byte-lm --seed $(SEED_OF_MODELS)
 TRAIN_DIGITS := $(RUN) -m golden.experiments train-digits --seed $(SEED_OF_MODELS) --epochs $(DIGITS_EPOCHS)
@@ -194,7 +194,7 @@ $(EXPERIMENTS)/lm-more.npz: $(LM_START) | $(VENV)/.models
 
 $(EXPERIMENTS)/lm-target.npz: $(LM_START) | $(VENV)/.models
 	@echo "==> Training it further, for few of the keys to survive"
-	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< $(LM_TARGET) -o $@
+	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< $(TARGET) -o $@
 
 $(KINDS:%=$(EXPERIMENTS)/digits-%.npz): $(EXPERIMENTS)/digits-%.npz: | $(VENV)/.models
 	@echo "==> Training the model of digits with $* attention"
@@ -202,25 +202,26 @@ $(KINDS:%=$(EXPERIMENTS)/digits-%.npz): $(EXPERIMENTS)/digits-%.npz: | $(VENV)/.
 
 $(EXPERIMENTS)/digits-target.npz: | $(VENV)/.models
 	@echo "==> Training the model of digits for few of the keys to survive"
-	$(TRAIN_DIGITS) $(DIGITS_TARGET) -o $@
+	$(TRAIN_DIGITS) $(TARGET) -o $@
 
 $(EXPERIMENTS)/models.txt: $(MODELS)
 	$(RUN) -m golden.experiments models $(LM_START) $^ >$@
 
 # Jobs of prefill have the rows of the core, those of decode one. The record without a threshold is the first.
 COMPARED := $(patsubst %,$(EXPERIMENTS)/%.npz,lm-more lm-target digits-standard digits-target)
-measure = $(RUN) -m golden.experiments $(1) --record $(basename $@) $(if $(filter $<,$(COMPARED)),$(THRESHOLDS),$(FEW_THRESHOLDS)) >$@ \
-    && $(RUN) -m perf_model recorded $(basename $@)/all.npz $$(ls $(basename $@)/*.npz | grep -v /all.npz) \
+prefill_thresholds = $(if $(filter $<,$(COMPARED)),$(THRESHOLDS),$(FEW_THRESHOLDS))
+measure = $(RUN) -m golden.experiments $(1) --record $(basename $@) >$@ \
+    && $(RUN) -m perf_model recorded $(basename $@)/all.npz $$(ls -v $(basename $@)/*.npz | grep -v /all.npz) \
         --json $(basename $@).json >>$@
 
 $(EXPERIMENTS)/lm-%.prefill.txt: $(EXPERIMENTS)/lm-%.npz
-	$(call measure,evaluate-byte-lm --weights $< --windows $(LM_WINDOWS))
+	$(call measure,evaluate-byte-lm --weights $< --windows $(LM_WINDOWS) $(prefill_thresholds))
 
 $(EXPERIMENTS)/lm-%.decode.txt: $(EXPERIMENTS)/lm-%.npz
-	$(call measure,evaluate-byte-lm --weights $< --windows $(LM_WINDOWS) --rows 1)
+	$(call measure,evaluate-byte-lm --weights $< --windows $(LM_WINDOWS) --rows 1 $(DECODE_THRESHOLDS))
 
 $(EXPERIMENTS)/digits-%.prefill.txt: $(EXPERIMENTS)/digits-%.npz
-	$(call measure,evaluate-digits --weights $< --images $(DIGITS_IMAGES))
+	$(call measure,evaluate-digits --weights $< --images $(DIGITS_IMAGES) $(prefill_thresholds))
 
 $(EXPERIMENTS)/sentences.txt: | $(VENV)/.models
 	@mkdir -p $(@D)

@@ -31,6 +31,7 @@ def run(
         "notes": {"model": model, "threshold": threshold, name: measure},
         "survivor_share": survivors,
         "cycles": cycles,
+        "bytes": {"v": 4 * cycles},
         "dram_bytes": 10 * cycles,
         "energy_pj": {"nominal": {"total": 2e6 * cycles}},
     }
@@ -87,11 +88,13 @@ def test_the_plot_has_a_line_a_model_and_names_what_each_needs(curves: list[Curv
     assert isinstance(figure, Figure)
     texts = [text.get_text() for text in figure.texts]
     assert texts[0] == "Survivors needed for a loss within 0.5%: dense 50%, sparse 15%, worse misses it"
-    left, right = figure.axes
+    left, _, right = figure.axes
     (labels,) = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in (right,)]
     assert labels == ["dense", "sparse", "worse"]
     (sparse,) = [line for line in left.lines if line.get_label() == "sparse"]
     assert [tuple(pair) for pair in sparse.get_xydata()] == [(0.3, 2.2), (0.35, 2.0099), (0.4, 2.008)]
+    dense = [line for line in left.lines if tuple(line.get_color()) == tuple(left.lines[0].get_color())]
+    assert [line.get_linestyle() for line in dense if len(line.get_xdata())] == ["None", "-", "None"]
     assert {text.get_text() for text in left.texts} == {"8", "4", "2", "0.5% off"}
     assert left.get_ylabel() == "loss (nats a byte); less is better"
 
@@ -127,6 +130,7 @@ def test_bad_options_are_named(
         (lambda runs: runs[1]["notes"].pop("loss"), "loss"),
         (lambda runs: runs[1].update(cycles="many"), "cycles"),
         (lambda runs: runs[1].update(energy_pj={}), "nominal"),
+        (lambda runs: runs[1].update(bytes={}), "v"),
     ],
 )
 def test_a_file_that_lacks_something_is_an_error_that_names_it(tmp_path: Path, change, message: str):
