@@ -56,4 +56,4 @@ def _title(curves: Sequence[Curve], measure: str, within: float) -> str:
     for curve in curves:
         point = best_within(curve, measure, bound)
         needed.append(f"{curve.model} {'misses it' if point is None else f'{point.survivors:.0%}'}")
-    return f"Survivors needed for a {measure} within {within:.1%}: {', '.join(needed)}"
+    return f"Survivors needed for {measure} within {within:.1%}: {', '.join(needed)}"
