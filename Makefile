@@ -257,7 +257,7 @@ $(EXPERIMENTS)/maps/.done: $(EXPERIMENTS)/lm-more.npz $(EXPERIMENTS)/lm-target.n
 	@mkdir -p $(@D)
 	set -e; for name in more target; do \
 	    $(RUN) -m golden.experiments capture-byte-lm --weights $(EXPERIMENTS)/lm-$$name.npz --layer 2 -o $(@D)/$$name.npz >/dev/null; \
-	    $(RUN) -m golden map $(@D)/$$name.npz --head 0 --tau 6 -o $(@D)/$$name.png; \
+	    $(RUN) -m golden map $(@D)/$$name.npz --head 0 --tau 1.5 -o $(@D)/$$name.png; \
 	done
 	@touch $@
 
