@@ -21,16 +21,19 @@ SYNTH ?= --preset small
 
 # Of the experiments: where they go, how long models are trained, and what they are measured on. By default all of it.
 EXPERIMENTS ?= $(BUILD)/experiments
-LM_STEPS ?= 6000
+LM_STEPS ?= 2000
 LM_MORE_STEPS ?= 3000
-LM_WINDOWS ?= 64
+LM_WINDOWS ?= 128
 DIGITS_EPOCHS ?= 60
 DIGITS_IMAGES ?= 364
 SEED_OF_MODELS ?= 0
 KINDS := standard optimised efficient super
-TARGET := --tau 6 --rows 16
-SHARE := 0.3
-THRESHOLDS := --tau 2 3 4 6 8 --epsilon 0.1 0.05 0.01
+# The rule that is trained for: the lowest tau of the core, at which it has most to gain.
+TARGET := --survive 0.16 --tau 1 --rows 16 --scope model --weight 3 --drop
+# In prefill and decode of the models that are compared over them, and of the others.
+THRESHOLDS := --tau 1 1.5 2 3 4 5 6 8 --epsilon 0.1 0.05 0.01 --target 0.5 0.25
+DECODE_THRESHOLDS := --tau 2 3 4 5 6 8
+FEW_THRESHOLDS := --tau 4 6 8
 
 # What a result is made from, its input aside: a change to any of these files makes it anew.
 sources = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -name '*.npz' 2>/dev/null)
@@ -176,7 +179,7 @@ experiments: $(RESULTS) ## train and measure all models of docs/variants.md (hou
 
 experiments-quick: ## the same with little training and few inputs, to see that it runs
 	@$(MAKE) experiments EXPERIMENTS=$(BUILD)/experiments-quick LM_STEPS=20 LM_MORE_STEPS=10 LM_WINDOWS=1 \
-	    DIGITS_EPOCHS=1 DIGITS_IMAGES=4 THRESHOLDS='--tau 6'
+	    DIGITS_EPOCHS=1 DIGITS_IMAGES=4 THRESHOLDS='--tau 1 6' DECODE_THRESHOLDS='--tau 6' FEW_THRESHOLDS='--tau 6'
 
 TRAIN_LM := $(RUN) -m golden.experiments train-byte-lm --seed $(SEED_OF_MODELS)
 TRAIN_DIGITS := $(RUN) -m golden.experiments train-digits --seed $(SEED_OF_MODELS) --epochs $(DIGITS_EPOCHS)
@@ -190,42 +193,46 @@ $(EXPERIMENTS)/lm-more.npz: $(LM_START) | $(VENV)/.models
 	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< -o $@
 
 $(EXPERIMENTS)/lm-target.npz: $(LM_START) | $(VENV)/.models
-	@echo "==> Training it further, for $(SHARE) of the keys to survive"
-	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< --survive $(SHARE) $(TARGET) -o $@
+	@echo "==> Training it further, for few of the keys to survive"
+	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< $(TARGET) -o $@
 
 $(KINDS:%=$(EXPERIMENTS)/digits-%.npz): $(EXPERIMENTS)/digits-%.npz: | $(VENV)/.models
 	@echo "==> Training the model of digits with $* attention"
 	$(TRAIN_DIGITS) --attention $* -o $@
 
 $(EXPERIMENTS)/digits-target.npz: | $(VENV)/.models
-	@echo "==> Training the model of digits for $(SHARE) of the keys to survive"
-	$(TRAIN_DIGITS) --survive $(SHARE) $(TARGET) -o $@
+	@echo "==> Training the model of digits for few of the keys to survive"
+	$(TRAIN_DIGITS) $(TARGET) -o $@
 
 $(EXPERIMENTS)/models.txt: $(MODELS)
 	$(RUN) -m golden.experiments models $(LM_START) $^ >$@
 
 # Jobs of prefill have the rows of the core, those of decode one. The record without a threshold is the first.
-measure = $(RUN) -m golden.experiments $(1) --record $(basename $@) $(THRESHOLDS) >$@ \
-    && $(RUN) -m perf_model recorded $(basename $@)/all.npz $$(ls $(basename $@)/*.npz | grep -v /all.npz) \
+COMPARED := $(patsubst %,$(EXPERIMENTS)/%.npz,lm-more lm-target digits-standard digits-target)
+prefill_thresholds = $(if $(filter $<,$(COMPARED)),$(THRESHOLDS),$(FEW_THRESHOLDS))
+measure = $(RUN) -m golden.experiments $(1) --record $(basename $@) >$@ \
+    && $(RUN) -m perf_model recorded $(basename $@)/all.npz $$(ls -v $(basename $@)/*.npz | grep -v /all.npz) \
         --json $(basename $@).json >>$@
 
 $(EXPERIMENTS)/lm-%.prefill.txt: $(EXPERIMENTS)/lm-%.npz
-	$(call measure,evaluate-byte-lm --weights $< --windows $(LM_WINDOWS))
+	$(call measure,evaluate-byte-lm --weights $< --windows $(LM_WINDOWS) $(prefill_thresholds))
 
 $(EXPERIMENTS)/lm-%.decode.txt: $(EXPERIMENTS)/lm-%.npz
-	$(call measure,evaluate-byte-lm --weights $< --windows $(LM_WINDOWS) --rows 1)
+	$(call measure,evaluate-byte-lm --weights $< --windows $(LM_WINDOWS) --rows 1 $(DECODE_THRESHOLDS))
 
 $(EXPERIMENTS)/digits-%.prefill.txt: $(EXPERIMENTS)/digits-%.npz
-	$(call measure,evaluate-digits --weights $< --images $(DIGITS_IMAGES))
+	$(call measure,evaluate-digits --weights $< --images $(DIGITS_IMAGES) $(prefill_thresholds))
 
 $(EXPERIMENTS)/sentences.txt: | $(VENV)/.models
 	@mkdir -p $(@D)
 	$(RUN) -m golden.experiments sentences $(THRESHOLDS) >$@
 
 # The first layer on the first input, simulated: its survivors and cycles are those of the record.
+$(EXPERIMENTS)/%.layer.txt: LAYER_TAU := 6
+$(EXPERIMENTS)/lm-target.layer.txt: LAYER_TAU := 1
 layer = $(RUN) -m golden.experiments $(1) --weights $< --layer 0 -o $(basename $@).npz >/dev/null \
-    && $(RUN) -m sim run --input $(basename $@).npz --tau 6 >$@ \
-    && $(RUN) -m perf_model recorded $(<:.npz=.prefill)/tau-6.npz --heads 0 $(2) >>$@
+    && $(RUN) -m sim run --input $(basename $@).npz --tau $(LAYER_TAU) >$@ \
+    && $(RUN) -m perf_model recorded $(<:.npz=.prefill)/tau-$(LAYER_TAU).npz --heads 0 $(2) >>$@
 
 $(EXPERIMENTS)/lm-%.layer.txt: $(EXPERIMENTS)/lm-%.npz $(EXPERIMENTS)/lm-%.prefill.txt | $(VENV)/.base
 	$(call layer,capture-byte-lm --windows $(LM_WINDOWS),$(if $(filter $*,$(KINDS)),3,2))
@@ -250,7 +257,7 @@ $(EXPERIMENTS)/maps/.done: $(EXPERIMENTS)/lm-more.npz $(EXPERIMENTS)/lm-target.n
 	@mkdir -p $(@D)
 	set -e; for name in more target; do \
 	    $(RUN) -m golden.experiments capture-byte-lm --weights $(EXPERIMENTS)/lm-$$name.npz --layer 2 -o $(@D)/$$name.npz >/dev/null; \
-	    $(RUN) -m golden map $(@D)/$$name.npz --head 0 --tau 6 -o $(@D)/$$name.png; \
+	    $(RUN) -m golden map $(@D)/$$name.npz --head 0 --tau 1.5 -o $(@D)/$$name.png; \
 	done
 	@touch $@
 

@@ -43,8 +43,8 @@ class Point:
         How good the model is.
     survivors : float
         Share of the streamed keys.
-    cycles, dram_bytes : int
-        What its jobs take.
+    cycles, value_bytes, dram_bytes : int
+        What its jobs take: cycles of the core, values that it fetches, and all that comes from or goes to the DRAM.
     energy_pj : float
         Their energy, DRAM included.
     """
@@ -53,6 +53,7 @@ class Point:
     measure: float
     survivors: float
     cycles: int
+    value_bytes: int
     dram_bytes: int
     energy_pj: float
 
@@ -99,6 +100,7 @@ def load_curve(path: Path, measure: str) -> Curve:
         run = typed(run, dict, "it", where)
         notes = required(run, "notes", dict, where)
         energy = required(required(run, "energy_pj", dict, where), "nominal", dict, where)
+        ports = required(run, "bytes", dict, where)
         models.add(required(notes, "model", str, where))
         points.append(
             Point(
@@ -106,6 +108,7 @@ def load_curve(path: Path, measure: str) -> Curve:
                 measure=required(notes, measure, float, where),
                 survivors=required(run, "survivor_share", float, where),
                 cycles=required(run, "cycles", int, where),
+                value_bytes=required(ports, "v", int, where),
                 dram_bytes=required(run, "dram_bytes", int, where),
                 energy_pj=required(energy, "total", float, where),
             )

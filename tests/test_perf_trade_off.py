@@ -31,6 +31,7 @@ def run(
         "notes": {"model": model, "threshold": threshold, name: measure},
         "survivor_share": survivors,
         "cycles": cycles,
+        "bytes": {"v": 4 * cycles},
         "dram_bytes": 10 * cycles,
         "energy_pj": {"nominal": {"total": 2e6 * cycles}},
     }
@@ -75,7 +76,7 @@ def test_of_an_accuracy_more_is_better(tmp_path: Path):
 def test_the_table_compares_with_the_first_model_s_best(files: list[str], capsys: pytest.CaptureFixture[str]):
     assert main(["trade-off", *files]) == 0
     title, header, *rows = capsys.readouterr().out.splitlines()
-    assert title == "Fewest survivors at a loss no worse than 2.0100, within 0.50% of dense's with nothing dropped:"
+    assert title == "Fewest survivors with loss no worse than 2.0100, within 0.50% of dense's with nothing dropped:"
     assert header.split()[:4] == ["model", "threshold", "loss", "survivors"]
     dense = "dense epsilon 0.1 2.0090 (+0.45%) 50.0% 1.00 600 1.00 6,000 1.00 1,200.0"
     sparse = "sparse tau 4 2.0099 (+0.50%) 15.0% 0.30 350 0.58 3,500 0.58 700.0"
@@ -86,12 +87,14 @@ def test_the_plot_has_a_line_a_model_and_names_what_each_needs(curves: list[Curv
     figure = trade_off(curves, "loss", 0.005)
     assert isinstance(figure, Figure)
     texts = [text.get_text() for text in figure.texts]
-    assert texts[0] == "Survivors needed for a loss within 0.5%: dense 50%, sparse 15%, worse misses it"
-    left, right = figure.axes
+    assert texts[0] == "Survivors needed for loss within 0.5%: dense 50%, sparse 15%, worse misses it"
+    left, _, right = figure.axes
     (labels,) = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in (right,)]
     assert labels == ["dense", "sparse", "worse"]
     (sparse,) = [line for line in left.lines if line.get_label() == "sparse"]
     assert [tuple(pair) for pair in sparse.get_xydata()] == [(0.3, 2.2), (0.35, 2.0099), (0.4, 2.008)]
+    dense = [line for line in left.lines if tuple(line.get_color()) == tuple(left.lines[0].get_color())]
+    assert [line.get_linestyle() for line in dense if len(line.get_xdata())] == ["None", "-", "None"]
     assert {text.get_text() for text in left.texts} == {"8", "4", "2", "0.5% off"}
     assert left.get_ylabel() == "loss (nats a byte); less is better"
 
@@ -127,6 +130,7 @@ def test_bad_options_are_named(
         (lambda runs: runs[1]["notes"].pop("loss"), "loss"),
         (lambda runs: runs[1].update(cycles="many"), "cycles"),
         (lambda runs: runs[1].update(energy_pj={}), "nominal"),
+        (lambda runs: runs[1].update(bytes={}), "v"),
     ],
 )
 def test_a_file_that_lacks_something_is_an_error_that_names_it(tmp_path: Path, change, message: str):

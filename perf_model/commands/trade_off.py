@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     curves = [load_curve(path, options.measure) for path in options.runs]
     bound = worst_allowed(curves[0], options.measure, options.within)
     allowed = f"{bound:.4f}, within {options.within:.2%} of {curves[0].model}'s with nothing dropped"
-    print(f"Fewest survivors at a {options.measure} no worse than {allowed}:")
+    print(f"Fewest survivors with {options.measure} no worse than {allowed}:")
     print(
         text_table(
             [column.format(measure=options.measure) for column in COLUMNS],

@@ -13,7 +13,7 @@ from perf_model.trade_off import MEASURES, Curve, best_within, worst_allowed
 _MARKERS = {"all": "s", "tau": "o", "epsilon": "^", "target": "D"}
 """Of each kind of threshold, by the first word of its label."""
 
-_AXES = (("cycles", "cycles of the core"), ("dram_bytes", "DRAM bytes"))
+_AXES = (("cycles", "cycles of the core"), ("value_bytes", "bytes of values fetched"), ("dram_bytes", "DRAM bytes"))
 
 
 def trade_off(curves: Sequence[Curve], measure: str, within: float) -> Figure:
@@ -21,9 +21,9 @@ def trade_off(curves: Sequence[Curve], measure: str, within: float) -> Figure:
     reference, bound = curves[0].undropped, worst_allowed(curves[0], measure, within)
     subtitle = (
         f"under the core's exact arithmetic; cycles and bytes of {curves[0].model} with nothing dropped are 1\n"
-        "circles: tau in bits at each; triangles: epsilon; squares: nothing dropped"
+        "circles: tau in bits at each; triangles: epsilon; diamonds: target; squares: nothing dropped"
     )
-    with canvas(_title(curves, measure, within), subtitle, (11, 5), (1, 2), sharey=True) as (figure, panels):
+    with canvas(_title(curves, measure, within), subtitle, (13, 5), (1, len(_AXES)), sharey=True) as (figure, panels):
         for axes, (name, label) in zip(panels, _AXES, strict=True):
             whole = getattr(reference, name)
             for curve, colour in zip(curves, cycle(SERIES_COLOURS), strict=False):
@@ -31,9 +31,10 @@ def trade_off(curves: Sequence[Curve], measure: str, within: float) -> Figure:
                     points = [point for point in curve.points if point.threshold.partition(" ")[0] == kind]
                     points.sort(key=lambda point: point.survivors)
                     x, y = [getattr(point, name) / whole for point in points], [point.measure for point in points]
-                    line = "-" if kind == "tau" else ""
+                    line = "solid" if kind == "tau" else "none"
                     title = curve.model if kind == "tau" else None
-                    axes.plot(x, y, line, marker=marker, markersize=5, color=colour, label=title, linewidth=1.2)
+                    (drawn,) = axes.plot(x, y, color=colour, label=title, linewidth=1.2, linestyle=line)
+                    drawn.set(marker=marker, markersize=5)
                     if kind == "tau":
                         for point, place in zip(points, zip(x, y, strict=True), strict=True):
                             value = point.threshold.partition(" ")[2]
@@ -55,4 +56,4 @@ def _title(curves: Sequence[Curve], measure: str, within: float) -> str:
     for curve in curves:
         point = best_within(curve, measure, bound)
         needed.append(f"{curve.model} {'misses it' if point is None else f'{point.survivors:.0%}'}")
-    return f"Survivors needed for a {measure} within {within:.1%}: {', '.join(needed)}"
+    return f"Survivors needed for {measure} within {within:.1%}: {', '.join(needed)}"
