@@ -33,8 +33,9 @@ def trade_off(curves: Sequence[Curve], measure: str, within: float) -> Figure:
                     x, y = [getattr(point, name) / whole for point in points], [point.measure for point in points]
                     line = "solid" if kind == "tau" else "none"
                     title = curve.model if kind == "tau" else None
-                    (drawn,) = axes.plot(x, y, color=colour, label=title, linewidth=1.2, linestyle=line)
-                    drawn.set(marker=marker, markersize=5)
+                    axes.plot(
+                        x, y, marker=marker, markersize=5, color=colour, label=title, linewidth=1.2, linestyle=line
+                    )
                     if kind == "tau":
                         for point, place in zip(points, zip(x, y, strict=True), strict=True):
                             value = point.threshold.partition(" ")[2]
