@@ -22,18 +22,25 @@ SYNTH ?= --preset small
 # Of the experiments: where they go, how long models are trained, and what they are measured on. By default all of it.
 EXPERIMENTS ?= $(BUILD)/experiments
 LM_STEPS ?= 2000
-LM_MORE_STEPS ?= 3000
+LM_MORE_STEPS ?= 5000
 LM_WINDOWS ?= 128
+DECODE_WINDOWS ?= 64
+TRAINED_WINDOWS ?= 256
 DIGITS_EPOCHS ?= 60
 DIGITS_IMAGES ?= 364
 SEED_OF_MODELS ?= 0
 KINDS := standard optimised efficient super
-# The rule that is trained for: the lowest tau of the core, at which it has most to gain.
-TARGET := --survive 0.16 --tau 1 --rows 16 --scope model --weight 3 --drop
-# In prefill and decode of the models that are compared over them, and of the others.
+# What is trained for: on the language model by steps in turn for prefill and for decode, where a block has the two heads of a
+# group; with the taus that gain most.
+LM_TARGET := --survive 0.16 0.09 --tau 1 2 --rows 16 2 --scope model --weight 3 --drop
+DIGITS_TARGET := --survive 0.16 --tau 1 --rows 16 --scope model --weight 3 --drop
+# In prefill of the models that are compared over them and in decode, and of the others.
 THRESHOLDS := --tau 1 1.5 2 3 4 5 6 8 --epsilon 0.1 0.05 0.01 --target 0.5 0.25
-DECODE_THRESHOLDS := --tau 2 3 4 5 6 8
+DECODE_THRESHOLDS := --tau 2 2.5 3 4 5 6 8 --epsilon 0.05 --target 0.25
 FEW_THRESHOLDS := --tau 4 6 8
+# Of the language model in decode: its rows, and no scratchpad, as other layers run before a head's keys are wanted again.
+DECODE_ROWS := --rows 2
+DECODE_MEMORY := --scratchpad-kib 0
 
 # What a result is made from, its input aside: a change to any of these files makes it anew.
 sources = $(shell find $(1) -type f -not -path '*/__pycache__/*' -not -name '*.npz' 2>/dev/null)
@@ -178,10 +185,10 @@ experiments: $(RESULTS) ## train and measure all models of docs/variants.md (hou
 	@ls $(RESULTS)
 
 experiments-quick: ## the same with little training and few inputs, to see that it runs
-	@$(MAKE) experiments EXPERIMENTS=$(BUILD)/experiments-quick LM_STEPS=20 LM_MORE_STEPS=10 LM_WINDOWS=1 \
+	@$(MAKE) experiments EXPERIMENTS=$(BUILD)/experiments-quick LM_STEPS=20 LM_MORE_STEPS=10 LM_WINDOWS=1 DECODE_WINDOWS=1 TRAINED_WINDOWS=1 \
 	    DIGITS_EPOCHS=1 DIGITS_IMAGES=4 THRESHOLDS='--tau 1 6' DECODE_THRESHOLDS='--tau 6' FEW_THRESHOLDS='--tau 6'
 
-TRAIN_LM := $(RUN) -m golden.experiments train-byte-lm --seed $(SEED_OF_MODELS)
+TRAIN_LM := $(RUN) -m golden.experiments train-byte-lm --seed $(SEED_OF_MODELS) --windows $(TRAINED_WINDOWS)
 TRAIN_DIGITS := $(RUN) -m golden.experiments train-digits --seed $(SEED_OF_MODELS) --epochs $(DIGITS_EPOCHS)
 
 $(KINDS:%=$(EXPERIMENTS)/lm-%.npz): $(EXPERIMENTS)/lm-%.npz: | $(VENV)/.models
@@ -194,7 +201,7 @@ $(EXPERIMENTS)/lm-more.npz: $(LM_START) | $(VENV)/.models
 
 $(EXPERIMENTS)/lm-target.npz: $(LM_START) | $(VENV)/.models
 	@echo "==> Training it further, for few of the keys to survive"
-	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< $(TARGET) -o $@
+	$(TRAIN_LM) --steps $(LM_MORE_STEPS) --rate 1e-3 --start $< $(LM_TARGET) -o $@
 
 $(KINDS:%=$(EXPERIMENTS)/digits-%.npz): $(EXPERIMENTS)/digits-%.npz: | $(VENV)/.models
 	@echo "==> Training the model of digits with $* attention"
@@ -202,30 +209,30 @@ $(KINDS:%=$(EXPERIMENTS)/digits-%.npz): $(EXPERIMENTS)/digits-%.npz: | $(VENV)/.
 
 $(EXPERIMENTS)/digits-target.npz: | $(VENV)/.models
 	@echo "==> Training the model of digits for few of the keys to survive"
-	$(TRAIN_DIGITS) $(TARGET) -o $@
+	$(TRAIN_DIGITS) $(DIGITS_TARGET) -o $@
 
 $(EXPERIMENTS)/models.txt: $(MODELS)
 	$(RUN) -m golden.experiments models $(LM_START) $^ >$@
 
-# Jobs of prefill have the rows of the core, those of decode one. The record without a threshold is the first.
+# The record without a threshold is the first.
 COMPARED := $(patsubst %,$(EXPERIMENTS)/%.npz,lm-more lm-target digits-standard digits-target)
 prefill_thresholds = $(if $(filter $<,$(COMPARED)),$(THRESHOLDS),$(FEW_THRESHOLDS))
 measure = $(RUN) -m golden.experiments $(1) --record $(basename $@) >$@ \
     && $(RUN) -m perf_model recorded $(basename $@)/all.npz $$(ls -v $(basename $@)/*.npz | grep -v /all.npz) \
-        --json $(basename $@).json >>$@
+        --json $(basename $@).json $(2) >>$@
 
 $(EXPERIMENTS)/lm-%.prefill.txt: $(EXPERIMENTS)/lm-%.npz
 	$(call measure,evaluate-byte-lm --weights $< --windows $(LM_WINDOWS) $(prefill_thresholds))
 
 $(EXPERIMENTS)/lm-%.decode.txt: $(EXPERIMENTS)/lm-%.npz
-	$(call measure,evaluate-byte-lm --weights $< --windows $(LM_WINDOWS) --rows 1 $(DECODE_THRESHOLDS))
+	$(call measure,evaluate-byte-lm --weights $< --windows $(DECODE_WINDOWS) $(DECODE_ROWS) $(DECODE_THRESHOLDS),$(DECODE_MEMORY))
 
 $(EXPERIMENTS)/digits-%.prefill.txt: $(EXPERIMENTS)/digits-%.npz
 	$(call measure,evaluate-digits --weights $< --images $(DIGITS_IMAGES) $(prefill_thresholds))
 
 $(EXPERIMENTS)/sentences.txt: | $(VENV)/.models
 	@mkdir -p $(@D)
-	$(RUN) -m golden.experiments sentences $(THRESHOLDS) >$@
+	$(call measure,sentences $(THRESHOLDS))
 
 # The first layer on the first input, simulated: its survivors and cycles are those of the record.
 $(EXPERIMENTS)/%.layer.txt: LAYER_TAU := 6
@@ -240,8 +247,9 @@ $(EXPERIMENTS)/lm-%.layer.txt: $(EXPERIMENTS)/lm-%.npz $(EXPERIMENTS)/lm-%.prefi
 $(EXPERIMENTS)/digits-%.layer.txt: $(EXPERIMENTS)/digits-%.npz $(EXPERIMENTS)/digits-%.prefill.txt | $(VENV)/.base
 	$(call layer,capture-digits,2)
 
-# What is lost and saved: each plot compares models with the first one.
-front = $(RUN) -m perf_model trade-off $(patsubst %.txt,%.json,$^) $(1) -o $(basename $@) >$@
+# What is lost and saved: each plot compares models with the first one, and tables allow more to be lost than it.
+front = $(RUN) -m perf_model trade-off $(patsubst %.txt,%.json,$^) $(1) -o $(basename $@) >$@ \
+    $(foreach within,0.01 0.015,&& $(RUN) -m perf_model trade-off $(patsubst %.txt,%.json,$^) $(1) --within $(within) >>$@)
 
 $(EXPERIMENTS)/lm-prefill.front.txt: $(EXPERIMENTS)/lm-more.prefill.txt $(EXPERIMENTS)/lm-target.prefill.txt
 	$(call front)

@@ -14,10 +14,12 @@ from golden.attended import Attended
 from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.files import make_folder, read_npz, write_npz
-from golden.kept_jobs import kept_jobs
+from golden.kept_jobs import require_kept
+from golden.plan import Blocks
 
 _COUNTS = ("rows", "first", "keys", "head_dim", "value_dim", "head", "bounded", "continues")
 _FROM_ZERO = ("first", "head", "bounded", "continues")
+_FLAGS = ("bounded", "continues")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +68,10 @@ class JobRecord:
                 raise InputError(f"{name} of a job record must be int64, one a job, not {array.dtype} {array.shape}")
             if not len(array) or array.min() < (name not in _FROM_ZERO):
                 raise InputError(f"{name} of a job record must hold at least one number, and only possible ones")
+        if self.rows.max() > self.config.rows or max(getattr(self, name).max() for name in _FLAGS) > 1:
+            raise InputError(
+                f"jobs of a record must have at most the {self.config.rows} rows of its core, and flags 0 or 1"
+            )
         if np.any(np.diff(self.head) < 0):
             raise InputError("the heads of a job record must rise")
         if self.survivors.dtype != np.bool_ or self.survivors.shape != (self.keys.sum(),):
@@ -110,7 +116,10 @@ class JobRecord:
             config, notes = (json.loads(str(arrays[name])) for name in ("config", "notes"))
             core = CoreConfig(**config)
             counts = {name: arrays[name] for name in _COUNTS}
-            bits = np.unpackbits(arrays["survivors"], count=int(counts["keys"].sum())).astype(bool)
+            keys, packed = int(counts["keys"].sum()), arrays["survivors"]
+            if packed.size != -(-keys // 8) or not isinstance(notes, dict):
+                raise InputError(f"it has {packed.size} bytes of survivors for {keys} keys, and notes {notes!r}")
+            bits = np.unpackbits(packed, count=keys).astype(bool)
             return cls(core, **counts, survivors=bits, notes=notes)
         except (TypeError, ValueError) as error:
             reason = f": {error}" if isinstance(error, InputError) else ""
@@ -143,15 +152,17 @@ class JobLog:
         for part in parts:
             if part.block_mask is not None:
                 raise InputError("a record of jobs can't hold those of a block mask")
-            pairs = kept_jobs(part, self.config)
-            blocks = len(pairs) // part.attention.kv_heads
-            for number, (job, survivors) in enumerate(pairs):
-                head = self._heads + number // blocks
-                first = int(np.searchsorted(part.attention.indices, job.indices[0]))
-                flags = (int(job.threshold.epsilon_shift > 0), int(job.continue_tau))
-                self._counts.append((job.rows, first, job.keys, job.head_dim, job.value_dim, head, *flags))
-                self._survivors.append(survivors)
-            self._heads += part.attention.kv_heads
+            kept, attention = require_kept(part, self.config), part.attention
+            # As `golden.plan.plan_jobs` cuts the layer, without the tensors of its jobs.
+            blocks = Blocks.of(attention, self.config, part.mask)
+            bounded, follows = int(part.threshold.epsilon_shift > 0), int(bool(part.threshold.target))
+            for kv_head in range(attention.kv_heads):
+                for number, (rows, keys) in enumerate(zip(blocks.rows, blocks.visible, strict=True)):
+                    size = len(blocks.positions[rows]), keys.start, keys.stop - keys.start
+                    flags = bounded, follows if number else 0
+                    self._counts.append((*size, attention.head_dim, attention.value_dim, self._heads + kv_head, *flags))
+                    self._survivors.append(kept[kv_head, number, keys])
+            self._heads += attention.kv_heads
 
     def record(self, **notes: str | int | float) -> JobRecord:
         """Return what was gathered, with notes on the run.

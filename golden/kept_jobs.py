@@ -13,6 +13,15 @@ from golden.job import Job
 from golden.plan import plan_jobs
 
 
+def require_kept(attended: Attended, config: CoreConfig) -> np.ndarray:
+    """Return which keys each block kept; InputError if the layer ran without ``keep`` or on a core of other rows."""
+    if attended.kept is None:
+        raise InputError("the layer ran without keep=True, so nobody knows which keys it kept")
+    if attended.rows != config.rows:
+        raise InputError(f"the layer ran in blocks of {attended.rows} rows, not of {config.rows}")
+    return attended.kept
+
+
 def kept_jobs(attended: Attended, config: CoreConfig) -> list[tuple[Job, np.ndarray]]:
     """Return the jobs of a layer in their order, with which of their keys were kept.
 
@@ -33,13 +42,10 @@ def kept_jobs(attended: Attended, config: CoreConfig) -> list[tuple[Job, np.ndar
     InputError
         If the layer was run without ``keep`` or on a core of other rows.
     """
-    if attended.kept is None:
-        raise InputError("the layer ran without keep=True, so nobody knows which keys it kept")
-    if attended.rows != config.rows:
-        raise InputError(f"the layer ran in blocks of {attended.rows} rows, not of {config.rows}")
+    kept = require_kept(attended, config)
     attention = attended.attention
     plan = plan_jobs(attention, config, attended.mask, attended.threshold, attended.block_mask)
-    kept, taus = attended.kept.reshape(len(plan), -1), attended.tau.reshape(-1)
+    kept, taus = kept.reshape(len(plan), -1), attended.tau.reshape(-1)
     pairs = []
     for planned, row, tau in zip(plan, kept, taus, strict=True):
         job = replace(planned.job, threshold=replace(planned.job.threshold, tau=int(tau)))

@@ -105,6 +105,13 @@ def natural(text: str) -> int:
     return _whole_number(text, 0)
 
 
+def seed(text: str) -> int:
+    """Return the whole number, 0 or more and of 63 bits, that an option's value is: a seed that PyTorch takes too."""
+    if (value := natural(text)) >= 1 << 63:
+        raise argparse.ArgumentTypeError(f"it must be below 2^63, not {text}")
+    return value
+
+
 def _whole_number(text: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"it must be a whole number from {least} on, not {text}")

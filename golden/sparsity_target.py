@@ -137,9 +137,9 @@ def survivors(logits: torch.Tensor, causal: bool, group: int, target: SparsityTa
     ceiling = _straight_through(rounded, torch.ceil(rounded))
     # Keys that a row may not attend to come after all that it may, so its maximum over those is not touched.
     distance = ceiling.cummax(dim=-1).values - rounded
-    position = torch.arange(queries)
+    position = torch.arange(queries, device=logits.device)
     if causal:
-        barred = torch.arange(keys) > position[:, None]
+        barred = torch.arange(keys, device=logits.device) > position[:, None]
         distance = distance.masked_fill(barred, math.inf)
     by_row = distance.unflatten(1, (heads // group, group)).transpose(2, 3).flatten(2, 3)
     rows, count = target.rows, queries * group
@@ -162,22 +162,41 @@ class SparsityTargetedAttention:
 
     Parameters
     ----------
-    target : SparsityTarget
-        What is to survive.
+    *targets : SparsityTarget
+        What is to survive. Of several, for prefill and decode say, the steps of a training have one in turn.
 
     Attributes
     ----------
+    step : int
+        Number of the training's step, from 0 on, for the training to set.
     shares : list of torch.Tensor
         Soft share of the surviving keys in each call since the last `penalty`.
-    share : float
-        Soft share in all the calls that the last `penalty` was of.
+    reached : list of float
+        For each target the soft share in all the calls that its last `penalty` was of.
+
+    Raises
+    ------
+    InputError
+        If there is no target.
     """
 
-    def __init__(self, target: SparsityTarget) -> None:
-        self.target = target
+    def __init__(self, *targets: SparsityTarget) -> None:
+        if not targets:
+            raise InputError("sparsity-targeted attention needs a target")
+        self.targets = targets
+        self.step = 0
         self.shares: list[torch.Tensor] = []
-        self.share = 1.0
+        self.reached = [1.0] * len(targets)
         self._streamed: list[int] = []
+
+    @property
+    def target(self) -> SparsityTarget:
+        """The target whose turn it is."""
+        return self.targets[self.step % len(self.targets)]
+
+    def describe(self) -> str:
+        """Return what share of the keys survives by each target, in words."""
+        return f"{' and '.join(f'{share:.1%}' for share in self.reached)} of the keys survive"
 
     def __call__(
         self,
@@ -233,7 +252,7 @@ class SparsityTargetedAttention:
         self.shares.append(found.soft.sum() / found.streamed)
         self._streamed.append(found.streamed)
         if is_causal:
-            barred = torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1)
+            barred = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
             logits = logits.masked_fill(barred, -math.inf)
         if self.target.drop:
             dropped = ~found.kept.repeat_interleave(self.target.rows, dim=2)[:, :, : query.shape[2] * group]
@@ -254,10 +273,11 @@ class SparsityTargetedAttention:
 
         if not self.shares:
             raise InputError("no attention was computed, so there is nothing to penalise")
-        shares, streamed = torch.stack(self.shares), torch.tensor(self._streamed, dtype=self.shares[0].dtype)
+        shares = torch.stack(self.shares)
+        streamed = shares.new_tensor(self._streamed)
         self.shares, self._streamed = [], []
         together = (shares * streamed).sum(dim=0, keepdim=True) / streamed.sum()
-        self.share = together.item()
+        self.reached[self.step % len(self.targets)] = together.item()
         if self.target.scope == "model":
             shares = together
         return self.target.weight * ((shares - self.target.share) ** 2).mean()

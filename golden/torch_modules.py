@@ -167,8 +167,16 @@ class ProjectedAttention(nn.Module):
         -------
         torch.Tensor
             Shape (batch, queries, dimension).
+
+        Raises
+        ------
+        InputError
+            If a causal attention is given a memory of another length than `x`: PyTorch counts its queries from the
+            first key on, the core up to the last.
         """
         memory = x if memory is None else memory
+        if self.causal and memory.shape[1] != x.shape[1]:
+            raise InputError(f"causal attention needs as many keys as queries, not {memory.shape[1]} and {x.shape[1]}")
         made = self.q_proj(x), self.k_proj(memory), self.v_proj(memory)
         heads = (tensor.unflatten(-1, (self.heads, -1)).transpose(1, 2) for tensor in made)
         attended = self.attend(*heads, is_causal=self.causal)

@@ -203,7 +203,7 @@ def luong_layer(name: str, workload: Workload, general: bool) -> AttentionLayer:
     tokens, dimension = _tokens(inner), inner.head_dim
     width = tokens * dimension
     projections = [_dense("query", tokens, dimension, dimension)] if general else []
-    projections.append(_dense("attentional state", tokens, 2 * dimension, dimension, read=(_OUTPUT_BYTES + 1) * width))
+    projections.append(_dense("attentional state", tokens, 2 * dimension, dimension, read=_OUTPUT_BYTES * width))
     return AttentionLayer(name, inner, width, tuple(projections), dimension)
 
 

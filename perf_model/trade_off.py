@@ -92,7 +92,8 @@ def load_curve(path: Path, measure: str) -> Curve:
     Raises
     ------
     InputError
-        If the file is not such a one, its runs are of several models or lack `measure`, or none drops nothing.
+        If the file is not such a one, a number in it is impossible, its runs are of several models or lack `measure`,
+        or none drops nothing.
     """
     models, points = set(), []
     for number, run in enumerate(required(read_json(path), "runs", list, path.name), 1):
@@ -102,17 +103,19 @@ def load_curve(path: Path, measure: str) -> Curve:
         energy = required(required(run, "energy_pj", dict, where), "nominal", dict, where)
         ports = required(run, "bytes", dict, where)
         models.add(required(notes, "model", str, where))
-        points.append(
-            Point(
-                threshold=required(notes, "threshold", str, where),
-                measure=required(notes, measure, float, where),
-                survivors=required(run, "survivor_share", float, where),
-                cycles=required(run, "cycles", int, where),
-                value_bytes=required(ports, "v", int, where),
-                dram_bytes=required(run, "dram_bytes", int, where),
-                energy_pj=required(energy, "total", float, where),
-            )
+        point = Point(
+            threshold=required(notes, "threshold", str, where),
+            measure=required(notes, measure, float, where),
+            survivors=required(run, "survivor_share", float, where),
+            cycles=required(run, "cycles", int, where),
+            value_bytes=required(ports, "v", int, where),
+            dram_bytes=required(run, "dram_bytes", int, where),
+            energy_pj=required(energy, "total", float, where),
         )
+        least = min(point.survivors, point.cycles, point.value_bytes, point.dram_bytes, point.energy_pj)
+        if not (0 <= point.measure < math.inf and least > 0):
+            raise InputError(f"{where} must have a {measure} of 0 or more, and what it takes above 0, not {point}")
+        points.append(point)
     if len(models) != 1:
         raise InputError(f"{path.name} must be of one model, not of {len(models)}")
     if UNDROPPED not in {point.threshold for point in points}:

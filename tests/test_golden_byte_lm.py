@@ -97,6 +97,8 @@ def test_windows_cover_the_stream_from_end_to_end():
     assert library_source.even_windows(stream, 100, 1).shape == (1, 100)
     with pytest.raises(InputError, match="a window of 101 bytes is longer than the 100 bytes there are"):
         library_source.even_windows(stream, 101, 1)
+    with pytest.raises(InputError, match="100 bytes have 91 windows of 10 bytes, not 92"):
+        library_source.even_windows(stream, 10, 92)
 
 
 def test_what_a_step_reads_depends_on_the_seed_and_the_step_only():
@@ -230,6 +232,8 @@ def test_checkpoints_of_other_trainings_are_refused(torch, tmp_path):
     ):
         with pytest.raises(InputError, match=r"x.checkpoint is of a training with other settings; repeat those"):
             byte_lm.train(model, stream, other, checkpoint)
+    with pytest.raises(InputError, match=r"x.checkpoint is of a training with other settings"):
+        byte_lm.train(byte_lm.build_model(TINY), TEXT, plan, checkpoint, start="other weights")
     checkpoint.write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"x.checkpoint is not a checkpoint of a training; remove it to start anew"):
         byte_lm.train(byte_lm.build_model(TINY), TEXT, plan, checkpoint)

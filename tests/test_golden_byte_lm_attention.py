@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -117,7 +118,7 @@ def test_a_target_leaves_fewer_keys_on_the_core(torch):
         shares[share] = collector.total.survivor_share
     assert shares[0.25] < 0.7 * shares[None]
     assert sparsity is not None
-    assert sparsity.share == pytest.approx(shares[0.25], abs=0.1)
+    assert sparsity.reached == [pytest.approx(shares[0.25], abs=0.1)]
 
 
 def test_a_log_takes_the_jobs_of_all_layers(torch):
@@ -144,19 +145,19 @@ def test_a_checkpoint_of_another_target_is_refused(tmp_path):
     plan, path = TrainingPlan(steps=2, bytes_a_step=64), tmp_path / "x.checkpoint"
     model = byte_lm.build_model(TINY, attention=NAME)
     byte_lm.train(model, TEXT, plan, path, checkpoint_every=1, sparsity=sparsity)
-    sparsity.target = replace(sparsity.target, share=0.4)
+    sparsity.targets = (replace(sparsity.target, share=0.4),)
     with pytest.raises(InputError, match=r"x.checkpoint is of a training with other settings"):
         byte_lm.train(model, TEXT, plan, path, sparsity=sparsity)
 
 
 def test_the_commands_train_with_a_target_record_jobs_and_capture_a_layer(tmp_path, capsys):
     first, second = tmp_path / "super.npz", tmp_path / "more.npz"
-    options = ["--steps", "1", "--windows", "1", "--survive", "0.4", "--tau", "3"]
+    options = ["--steps", "2", "--windows", "1", "--survive", "0.4", "0.3", "--rows", "16", "2", "--tau", "3"]
     assert main(["train-byte-lm", "-o", str(first), "--attention", "super", *options]) == 0
-    assert "% of the keys survive" in capsys.readouterr().out
+    assert re.search(r"\d% and [\d.]+% of the keys survive", capsys.readouterr().out)
     assert main(["train-byte-lm", "-o", str(second), "--start", str(first), "--rate", "1e-4", *options]) == 0
     notes = byte_lm.read_training(second)
-    assert notes["sparsity"]["share"] == 0.4
+    assert [(each["share"], each["tau"], each["rows"]) for each in notes["sparsity"]] == [(0.4, 3, 16), (0.3, 3, 2)]
     assert notes["sparsity"] == notes["start"]["sparsity"]
     assert (notes["start"]["file"], notes["plan"]["rate"]) == ("super.npz", 1e-4)
     capsys.readouterr()
@@ -197,3 +198,9 @@ def test_the_commands_train_with_a_target_record_jobs_and_capture_a_layer(tmp_pa
 def test_wrong_numbers_for_a_training_are_known_before_it(options, message, tmp_path, capsys):
     assert main(["train-byte-lm", "-o", str(tmp_path / "x.npz"), *options]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_values_that_fit_no_target_are_named(tmp_path, capsys):
+    options = ["--survive", "0.4", "0.3", "0.2", "--tau", "3", "4"]
+    assert main(["train-byte-lm", "-o", str(tmp_path / "x.npz"), *options]) == 2
+    assert capsys.readouterr().err == "error: --tau needs one value, or one for each of the 3 shares, not 2\n"

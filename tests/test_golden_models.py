@@ -13,6 +13,7 @@ from golden.collector import Collector
 from golden.errors import InputError
 from golden.experiments import sentences
 from golden.experiments.__main__ import main
+from golden.job_record import JobRecord
 from golden.masks import Mask, MaskKind
 from golden.reference import snr_db
 from golden.threshold import Threshold
@@ -323,7 +324,8 @@ def test_the_command_prints_a_row_for_each_threshold(minilm, tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("\nThe cat sleeps.\n\nA dog barks at the moon.\n")
     options = ["--model", str(minilm), "--text", str(text), "--rows", "4"]
-    assert main(["sentences", *options, "--tau", "5", "--target", "0.5"]) == 0
+    recorded = ["--record", str(tmp_path / "jobs")]
+    assert main(["sentences", *options, *recorded, "--tau", "5", "--target", "0.5"]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("2 sentences, ")
     rows = printed.out.splitlines()[2:]
@@ -331,6 +333,10 @@ def test_the_command_prints_a_row_for_each_threshold(minilm, tmp_path, capsys):
     assert all(0.9 < float(row[14:].split()[0]) <= float(row[14:].split()[1]) <= 1 for row in rows)
     assert [float(row.split()[-3].rstrip("%")) == 100 for row in rows] == [True, False, False]
     assert printed.err == "1 of 3: all\n2 of 3: tau 5\n3 of 3: target 0.5\n"
+    of_tau = JobRecord.load(tmp_path / "jobs" / "tau-5.npz")
+    assert (of_tau.config.rows, of_tau.notes["threshold"], of_tau.notes["model"]) == (4, "tau 5", minilm.name)
+    assert f"{of_tau.survivor_share:.1%}" == rows[1].split()[-3]
+    assert of_tau.notes["cosine"] == pytest.approx(float(rows[1][14:].split()[1]), abs=1e-6)
     assert main(["sentences", *options]) == 0
     names = [row[:14].strip() for row in capsys.readouterr().out.splitlines()[2:]]
     assert names == ["all", "tau 4", "tau 6", "tau 8", "tau 10", "epsilon 0.1", "epsilon 0.05", "epsilon 0.01"]

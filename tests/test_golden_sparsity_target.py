@@ -161,6 +161,22 @@ def test_the_penalty_is_of_each_layer_or_of_all_by_what_they_stream():
             attention.penalty()
 
 
+def test_steps_have_their_targets_in_turn():
+    q, k = tensors(3, (1, 2, 16, 8), (1, 2, 48, 8))
+    targets = [SparsityTarget(0.5, tau=2, rows=1, drop=True), SparsityTarget(0.3, tau=5, rows=8)]
+    both = SparsityTargetedAttention(*targets)
+    for step in range(4):
+        both.step = step
+        alone = SparsityTargetedAttention(targets[step % 2])
+        assert both.target == targets[step % 2]
+        assert torch.equal(both(step * q, k, k), alone(step * q, k, k))
+        assert both.penalty() == alone.penalty()
+        assert both.reached[step % 2] == alone.reached[0]
+    assert both.describe() == f"{both.reached[0]:.1%} and {both.reached[1]:.1%} of the keys survive"
+    with pytest.raises(InputError, match="needs a target"):
+        SparsityTargetedAttention()
+
+
 @pytest.mark.parametrize("scope", ["layer", "model"])
 def test_training_reaches_the_target_on_the_core(scope):
     """Projections of fixed tokens, trained for the penalty alone: the core then keeps about the target's share."""

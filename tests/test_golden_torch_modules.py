@@ -118,6 +118,13 @@ def test_the_cores_arithmetic_takes_the_place_of_pytorchs(kind):
     assert collector.layers[3].streamed == 2 * HEADS * LENGTH
 
 
+def test_a_causal_module_refuses_a_memory_of_another_length():
+    module = module_of(AttentionKind.STANDARD, causal=True)
+    x = torch.zeros(1, 6, DIM, dtype=torch.float64)
+    with pytest.raises(InputError, match="causal attention needs as many keys as queries, not 6 and 4"):
+        module(x[:, :4], x)
+
+
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="the dimension 12 can't be cut into 5 heads"):
         ProjectedAttention(AttentionKind.STANDARD, 12, 5)

@@ -164,9 +164,14 @@ def test_a_window_is_recorded_where_it_begins():
         (lambda arrays: arrays.update(config=np.array("{")), "holds no job record that can be used"),
         (lambda arrays: arrays.update(config=np.array('{"lanes": 3}')), "lanes must be a power of two"),
         (lambda arrays: arrays.update(rows=arrays["rows"] * 0), "rows of a job record must hold at least one number"),
-        (lambda arrays: arrays.update(keys=arrays["keys"][:-1]), "keys of a job record must be int64, one a job"),
+        (lambda arrays: arrays.update(first=arrays["first"][:-1]), "first of a job record must be int64, one a job"),
+        (lambda arrays: arrays.update(rows=arrays["rows"] + CORE.rows), f"must have at most the {CORE.rows} rows"),
+        (lambda arrays: arrays.update(bounded=arrays["bounded"] + 2), "and flags 0 or 1"),
         (lambda arrays: arrays.update(head=arrays["head"][::-1]), "the heads of a job record must rise"),
         (lambda arrays: arrays.update(survivors=arrays["survivors"] * 1.0), "holds no job record that can be used"),
+        (lambda arrays: arrays.update(survivors=arrays["survivors"][:-1]), "bytes of survivors for [0-9]+ keys"),
+        (lambda arrays: arrays.update(keys=arrays["keys"] + (1 << 45)), "bytes of survivors for [0-9]+ keys"),
+        (lambda arrays: arrays.update(notes=np.array("[1]")), r"and notes \[1\]"),
     ],
 )
 def test_files_without_a_record_are_refused(change, message, tmp_path, capsys):

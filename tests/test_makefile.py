@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = ["awk", "cat", "echo", "find", "g++", "ls", "make", "mkdir", "perl", "rm", "sed", "sh", "touch"]
+TOOLS = ["awk", "cat", "echo", "find", "g++", "grep", "ls", "make", "mkdir", "perl", "rm", "sed", "sh", "touch"]
 
 STUB = f"""#!{sys.executable} -IS
 # Stands in for Python: logs the module it is asked to run, and makes the files that this module would make.
@@ -37,6 +37,7 @@ elif arguments[1:3] == ["perf_model", "plot"]:
     output.mkdir(exist_ok=True)
     (output / "throughput.png").touch()
 elif "-o" in arguments or "--json" in arguments:
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.touch()
 """
 
@@ -250,6 +251,30 @@ def test_broken_environment_is_made_anew(checkout: Checkout):
     (checkout.root / ".venv" / "bin" / "python").unlink()
     assert checkout.make("venv").returncode == 0
     assert checkout.modules_run() == BASE
+
+
+def test_experiments_train_every_model_once_and_measure_each(checkout: Checkout):
+    """What `experiments-quick` asks for, as `experiments` does with other sizes."""
+    (checkout.root / "golden" / "data" / "byte_lm.npz").touch()
+    result = checkout.make("experiments-quick")
+    assert result.returncode == 0, result.stderr
+    lines = [line.removeprefix("golden.experiments ") for line in checkout.modules_run()]
+    kinds = ["standard", "optimised", "efficient", "super"]
+    trained = [f"lm-{name}" for name in ("more", "target", *kinds)] + [f"digits-{name}" for name in (*kinds, "target")]
+    outputs = [Path(line.split()[-1]).stem for line in lines if line.startswith("train-")]
+    assert sorted(outputs) == sorted(trained)
+    for task, weights in (("evaluate", "--weights"), ("capture", "--weights"), ("sim run", "--input")):
+        of_task = [line.split() for line in lines if line.startswith(task)]
+        seen = {Path(words[words.index(weights) + 1]).name.split(".")[0] for words in of_task}
+        assert seen >= set(trained), task
+    (target,) = (line for line in lines if line.startswith("train-byte-lm") and line.endswith("/lm-target.npz"))
+    assert "--steps 10 " in target
+    assert "--survive 0.16 0.09 --tau 1 2 --rows 16 2 " in target
+    decode = [line for line in lines if line.startswith("evaluate-byte-lm") and "--rows 2 " in line]
+    assert len(decode) == 2
+    assert len([line for line in lines if line.startswith("perf_model recorded") and "--scratchpad-kib 0" in line]) == 2
+    checkout.make("experiments-quick")
+    assert checkout.modules_run() == []
 
 
 def test_clean_keeps_the_environment_and_distclean_does_not(checkout: Checkout):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,9 @@ def test_bad_options_are_named(
         (lambda runs: runs[1].update(cycles="many"), "cycles"),
         (lambda runs: runs[1].update(energy_pj={}), "nominal"),
         (lambda runs: runs[1].update(bytes={}), "v"),
+        (lambda runs: runs[0]["notes"].update(loss=math.nan), "run 1 of x.json must have a loss of 0 or more"),
+        (lambda runs: runs[1]["notes"].update(loss=-1.0), "run 2 of x.json must have a loss of 0 or more"),
+        (lambda runs: runs[1].update(cycles=0), "and what it takes above 0"),
     ],
 )
 def test_a_file_that_lacks_something_is_an_error_that_names_it(tmp_path: Path, change, message: str):

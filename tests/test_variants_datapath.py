@@ -33,13 +33,14 @@ def test_a_variant_on_the_datapath_is_close_to_float64(name):
     assert exact.dtype == measured.dtype == np.float64
     assert snr_db(exact, measured) > LEAST_SNR
     assert len(datapath.runs) == (2 if name == "memory network" else 1)
-    assert [run.shared for run in datapath.runs] == [name in SHARED] * len(datapath.runs)
+    assert [run.attended.attention.shared for run in datapath.runs] == [name in SHARED] * len(datapath.runs)
 
 
+@pytest.mark.parametrize("core", [preset("small"), replace(preset("small"), shared_values=1)], ids=["plain", "shared"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_jobs_of_a_variant_are_those_the_core_would_run(name):
+def test_the_jobs_of_a_variant_are_those_the_core_would_run(name, core):
     """The rows, keys and survivors that golden's loop gives, from the quantised tensors that the variant made."""
-    datapath = Datapath(preset("small"), Threshold.of(tau=2))
+    datapath = Datapath(core, Threshold.of(tau=2))
     VARIANTS[name](datapath)
     kept = streamed = 0
     for run in datapath.runs:
@@ -51,9 +52,10 @@ def test_the_jobs_of_a_variant_are_those_the_core_would_run(name):
         for (job, survivors), planned, result in zip(jobs, layer.plan, layer.results, strict=True):
             assert np.array_equal(job.key, planned.job.key)
             assert np.array_equal(job.query, planned.job.query)
+            assert job.shared == planned.job.shared == bool(name in SHARED and core.shared_values)
             assert np.array_equal(survivors, result.survivors)
             kept, streamed = kept + survivors.sum(), streamed + job.keys
-        if run.shared:
+        if attended.attention.shared:
             assert np.array_equal(attended.attention.value, attended.attention.key[..., : attended.attention.value_dim])
             assert np.array_equal(attended.attention.value_scale, attended.attention.key_scale)
     assert kept < streamed

@@ -92,6 +92,7 @@ def test_the_last_token_of_a_causal_layer_is_a_decode_step():
     ("change", "message"),
     [
         ({"heads": 3}, "the query has 8 columns, which can't be cut into 3 heads"),
+        ({"kv_heads": 0}, "the key has 8 columns, which can't be cut into 0 heads"),
         ({"kv_heads": 3}, "the key has 8 columns, which can't be cut into 3 heads"),
         ({"kv_heads": 8}, "the heads of q must be a multiple of those of k, not 2 and 8"),
         ({"kv_heads": 1}, "q and k must have the same dimension, not 4 and 8"),

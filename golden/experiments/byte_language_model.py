@@ -126,7 +126,8 @@ class TrainingPlan:
     rate, warmup : float, int
         Largest learning rate, and the steps until it is reached.
     weight_decay, beta1, beta2, clip : float
-        Of AdamW; of the matrices only. `clip` bounds the norm of the gradient.
+        Of AdamW; the decay of weights with two axes only, so not of a causal Super Attention's W_A. `clip` bounds the
+        norm of the gradient.
 
     Raises
     ------
@@ -246,16 +247,15 @@ class _Progress:
     every: int = 100
     started: float = field(default_factory=time.monotonic)
 
-    def __call__(self, step: int, losses: list[float], survivors: float | None) -> None:
+    def __call__(self, step: int, losses: list[float], survivors: str) -> None:
         done = step + 1
         if done % self.every and done != self.steps:
             return
         recent = losses[-self.every :]
         seconds = time.monotonic() - self.started
         left = seconds / (done - self.first) * (self.steps - done)
-        kept = "" if survivors is None else f"{survivors:.1%} of the keys survive, "
         self.report(
-            f"step {done} of {self.steps}, loss {np.mean(recent):.4f} over the last {len(recent)} steps, {kept}"
+            f"step {done} of {self.steps}, loss {np.mean(recent):.4f} over the last {len(recent)} steps, {survivors}"
             f"{seconds / 60:.1f} min, {left / 60:.1f} min left"
         )
 
@@ -300,6 +300,7 @@ def train(
     report: Callable[[str], None] = lambda line: None,
     checkpoint_every: int = 250,
     sparsity: SparsityTargetedAttention | None = None,
+    start: str = "",
 ) -> np.ndarray:
     """Train `model` in place and round its weights to float16, in which they are kept.
 
@@ -320,6 +321,9 @@ def train(
         Steps between two checkpoints.
     sparsity : SparsityTargetedAttention, optional
         The attention that the model runs, if its penalty is to be part of what is trained.
+    start : str
+        What the model's first weights are, if not those of the plan's seed, say a digest of them. A checkpoint is
+        continued only from the same.
 
     Returns
     -------
@@ -340,10 +344,15 @@ def train(
     ]
     optimiser = torch.optim.AdamW(groups, lr=plan.rate, betas=(plan.beta1, plan.beta2))
     digest = hashlib.sha256(stream.tobytes()).hexdigest()
-    target = None if sparsity is None else asdict(sparsity.target)
-    settings = json.dumps(
-        {"plan": asdict(plan), "shape": asdict(shape_of(model)), "corpus": digest, "sparsity": target}
-    )
+    targets = [] if sparsity is None else [asdict(target) for target in sparsity.targets]
+    given = {
+        "plan": asdict(plan),
+        "shape": asdict(shape_of(model)),
+        "corpus": digest,
+        "sparsity": targets,
+        "start": start,
+    }
+    settings = json.dumps(given)
     first = 0 if checkpoint is None else _load_checkpoint(checkpoint, settings, model, optimiser)
     if first:
         report(f"continuing after step {first}")
@@ -353,6 +362,8 @@ def train(
     for step in range(first, plan.steps):
         for group in optimiser.param_groups:
             group["lr"] = plan.rate_at(step)
+        if sparsity is not None:
+            sparsity.step = step
         batch = torch.from_numpy(plan.windows_at(step, stream, context).astype(np.int64))
         loss = model(input_ids=batch, labels=batch).loss
         losses.append(loss.item())
@@ -362,7 +373,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(weights, plan.clip)
         optimiser.step()
         optimiser.zero_grad()
-        progress(step, losses, None if sparsity is None else sparsity.share)
+        progress(step, losses, "" if sparsity is None else f"{sparsity.describe()}, ")
         if checkpoint is not None and (step + 1) % checkpoint_every == 0:
             _save_checkpoint(checkpoint, settings, step + 1, model, optimiser)
     round_weights(model)

@@ -7,6 +7,7 @@ import math
 import platform
 import sys
 from dataclasses import asdict, fields, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from golden.config import CoreConfig
 from golden.errors import InputError
 from golden.experiments import byte_language_model as byte_lm
 from golden.experiments import library_source
-from golden.experiments.sparsity_options import add_sparsity_options, sparsity_target_of
+from golden.experiments.sparsity_options import add_sparsity_options, sparsity_targets_of
 from golden.experiments.thresholds import (
     DEFAULTS,
     add_record_option,
@@ -29,7 +30,7 @@ from golden.experiments.thresholds import (
 from golden.files import require_writable
 from golden.hugging_face import register_attention
 from golden.job_record import JobLog
-from golden.options import add_config_options, config_of, count, natural
+from golden.options import add_config_options, config_of, count, natural, seed
 from golden.sparsity_target import SparsityTargetedAttention, register_sparsity_target
 from golden.tensors import AttentionTensors, save_attention
 from golden.torch_functional import register_torch_attention
@@ -66,21 +67,21 @@ def _train(options: argparse.Namespace) -> None:
     _use_threads(options.threads)
     checkpoint = options.output.with_name(options.output.name + ".checkpoint")
     require_writable(options.output, checkpoint)
-    target = sparsity_target_of(options)
+    targets = sparsity_targets_of(options)
     corpus = library_source.read_corpus()
     plan = byte_lm.TrainingPlan(steps=options.steps, seed=options.seed, rate=options.rate)
-    sparsity = None if target is None else SparsityTargetedAttention(target)
+    sparsity = SparsityTargetedAttention(*targets) if targets else None
     interface = "sdpa"
     if sparsity is not None:
         interface = _TRAINED_INTERFACE
         register_sparsity_target(sparsity, interface)
     if options.start is None:
-        model = byte_lm.build_model(_shape(options.attention), plan.seed, interface)
+        model, start = byte_lm.build_model(_shape(options.attention), plan.seed, interface), ""
     else:
-        model = byte_lm.load_model(options.start, interface)
+        model, start = byte_lm.load_model(options.start, interface), sha256(options.start.read_bytes()).hexdigest()
     weights = sum(weight.numel() for weight in model.parameters())
     _say(f"{weights} weights; {len(corpus.train)} bytes to train on, {len(corpus.held_out)} held out")
-    byte_lm.train(model, corpus.train, plan, checkpoint, _say, sparsity=sparsity)
+    byte_lm.train(model, corpus.train, plan, checkpoint, _say, sparsity=sparsity, start=start)
     model.set_attn_implementation("sdpa")
     length = byte_lm.shape_of(model).context
     windows = library_source.even_windows(corpus.held_out, length, options.windows or _WINDOWS)
@@ -93,8 +94,8 @@ def _train(options: argparse.Namespace) -> None:
         "held_out_windows": len(windows),
         "held_out_loss": round(loss, 4),
     }
-    if target is not None:
-        notes["sparsity"] = asdict(target)
+    if targets:
+        notes["sparsity"] = [asdict(target) for target in targets]
     if options.start is not None:
         notes["start"] = {"file": options.start.name} | byte_lm.read_training(options.start)
     byte_lm.save_model(options.output, model, notes)
@@ -235,9 +236,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument(
         "--steps", type=count, default=plan.steps, metavar="N", help=f"updates of the weights; {plan.steps} by default"
     )
-    command.add_argument(
-        "--seed", type=natural, default=plan.seed, metavar="N", help="of weights and data; 0 by default"
-    )
+    command.add_argument("--seed", type=seed, default=plan.seed, metavar="N", help="of weights and data; 0 by default")
     command.add_argument(
         "--rate", type=float, default=plan.rate, metavar="X", help=f"largest learning rate; {plan.rate} by default"
     )

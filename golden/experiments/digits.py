@@ -226,6 +226,8 @@ def train(
         for batch in zip(images.split(plan.batch), labels.split(plan.batch), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = plan.rate_at(step, steps)
+            if sparsity is not None:
+                sparsity.step = step
             loss = torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
             losses.append(loss.item())
             if sparsity is not None:
@@ -236,7 +238,7 @@ def train(
             optimiser.zero_grad()
             step += 1
         if (epoch + 1) % max(plan.epochs // 10, 1) == 0 or epoch + 1 == plan.epochs:
-            kept = "" if sparsity is None else f", {sparsity.share:.1%} of the keys survive"
+            kept = "" if sparsity is None else f", {sparsity.describe()}"
             report(f"epoch {epoch + 1} of {plan.epochs}, loss {np.mean(losses):.4f}{kept}")
     round_weights(model)
     model.set_attention(torch.nn.functional.scaled_dot_product_attention)

@@ -13,7 +13,7 @@ from golden.collector import Collector
 from golden.commands.info import print_tensors
 from golden.errors import InputError
 from golden.experiments import digits
-from golden.experiments.sparsity_options import add_sparsity_options, sparsity_target_of
+from golden.experiments.sparsity_options import add_sparsity_options, sparsity_targets_of
 from golden.experiments.thresholds import (
     DEFAULTS,
     add_record_option,
@@ -23,7 +23,7 @@ from golden.experiments.thresholds import (
 )
 from golden.files import require_writable
 from golden.job_record import JobLog
-from golden.options import add_config_options, config_of, count, natural
+from golden.options import add_config_options, config_of, count, natural, seed
 from golden.sparsity_target import SparsityTargetedAttention
 from golden.tensors import AttentionTensors, save_attention
 from golden.torch_functional import torch_attention
@@ -44,14 +44,14 @@ def _say(line: str) -> None:
 def _train(options: argparse.Namespace) -> None:
     _use_threads(options.threads)
     require_writable(options.output)
-    target = sparsity_target_of(options)
+    targets = sparsity_targets_of(options)
     plan = digits.DigitsPlan(epochs=options.epochs, seed=options.seed)
     to_train, held_out = digits.read_digits()
     shape = digits.DigitsShape(patch=options.patch, attention=AttentionKind(options.attention))
     model = digits.build_model(shape, plan.seed)
     weights = sum(weight.numel() for weight in model.parameters())
     _say(f"{weights} weights; {len(to_train.labels)} images to train on, {len(held_out.labels)} held out")
-    digits.train(model, to_train, plan, _say, None if target is None else SparsityTargetedAttention(target))
+    digits.train(model, to_train, plan, _say, SparsityTargetedAttention(*targets) if targets else None)
     accuracy, loss = digits.accuracy_and_loss(digits.predictions(model, held_out), held_out)
     _say(f"held-out accuracy {accuracy:.2%}, loss {loss:.4f} nats, {len(held_out.labels)} images")
     notes: dict[str, Any] = {
@@ -59,8 +59,8 @@ def _train(options: argparse.Namespace) -> None:
         "held_out_accuracy": round(accuracy, 4),
         "held_out_loss": round(loss, 4),
     }
-    if target is not None:
-        notes["sparsity"] = asdict(target)
+    if targets:
+        notes["sparsity"] = [asdict(target) for target in targets]
     digits.save_model(options.output, model, notes)
 
 
@@ -164,9 +164,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help=f"passes over the images; {plan.epochs} by default",
     )
     command.add_argument("--patch", type=count, default=shape.patch, metavar="N", help="pixels of a side of a token; 1")
-    command.add_argument(
-        "--seed", type=natural, default=plan.seed, metavar="N", help="of weights and order; 0 by default"
-    )
+    command.add_argument("--seed", type=seed, default=plan.seed, metavar="N", help="of weights and order; 0 by default")
     add_sparsity_options(command)
     command.set_defaults(run=_train)
 

@@ -120,10 +120,12 @@ def even_windows(stream: np.ndarray, length: int, number: int) -> np.ndarray:
     Raises
     ------
     InputError
-        If the stream is shorter than a window.
+        If the stream is shorter than a window, or does not have so many.
     """
     if length > len(stream):
         raise InputError(f"a window of {length} bytes is longer than the {len(stream)} bytes there are")
+    if number > len(stream) - length + 1:
+        raise InputError(f"{len(stream)} bytes have {len(stream) - length + 1} windows of {length} bytes, not {number}")
     starts = np.arange(number) * (len(stream) - length) // max(number - 1, 1)
     windows: np.ndarray = stream[starts[:, None] + np.arange(length)]
     return windows

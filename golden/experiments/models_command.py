@@ -32,8 +32,8 @@ def _models(options: argparse.Namespace) -> None:
         sizes = {name: array.size for name, array in weights.arrays.items()}
         of_attention = sum(size for name, size in sizes.items() if any(part in name for part in _OF_ATTENTION))
         training: dict[str, Any] = weights.training
-        sparsity = training.get("sparsity")
-        target = f"{sparsity['share']:g} at tau {sparsity['tau']:g}, {sparsity['rows']} rows" if sparsity else "-"
+        targets = training.get("sparsity", [])
+        target = "; ".join(f"{each['share']:g} at tau {each['tau']:g}, {each['rows']} rows" for each in targets)
         rows.append(
             [
                 path.stem,
@@ -42,7 +42,7 @@ def _models(options: argparse.Namespace) -> None:
                 f"{of_attention:,}",
                 _length(training),
                 *(f"{training[name]:.4f}" if name in training else "-" for name in _RESULTS),
-                target,
+                target or "-",
             ]
         )
     print(text_table(columns, rows))

@@ -16,8 +16,9 @@ import golden
 from golden.collector import Collector
 from golden.config import CoreConfig
 from golden.errors import InputError
-from golden.experiments.thresholds import DEFAULTS, add_threshold_rows, threshold_rows
+from golden.experiments.thresholds import DEFAULTS, add_record_option, add_threshold_rows, record_path, threshold_rows
 from golden.hugging_face import load_model
+from golden.job_record import JobLog
 from golden.options import add_config_options, config_of
 from golden.threshold import Threshold
 from golden.torch_functional import register_torch_attention
@@ -131,14 +132,15 @@ class Comparison:
 
     def __init__(self, model: Path, sentences: Sequence[str]) -> None:
         self.sentences = list(sentences)
+        self.name = model.resolve().name
         tokenizer, network = load_model(model, "sdpa")
         self.expected = embed(tokenizer, network, self.sentences)
         register_torch_attention(name=_INTERFACE)
         self.tokenizer, self.network = load_model(model, _INTERFACE)
 
-    def measure(self, threshold: Threshold, config: CoreConfig | None = None) -> Measured:
-        """Embed the sentences under `threshold`."""
-        collector = register_torch_attention(config=config, threshold=threshold, name=_INTERFACE)
+    def measure(self, threshold: Threshold, config: CoreConfig | None = None, log: JobLog | None = None) -> Measured:
+        """Embed the sentences under `threshold`; `log`, for the same core, takes the jobs."""
+        collector = register_torch_attention(config=config, threshold=threshold, name=_INTERFACE, log=log)
         embeddings = embed(self.tokenizer, self.network, self.sentences)
         if not collector.layers:
             raise InputError("the model does not run its attention through transformers' AttentionInterface")
@@ -162,8 +164,12 @@ def _run(options: argparse.Namespace) -> None:
     )
     for number, (name, threshold) in enumerate(thresholds, 1):
         print(f"{number} of {len(thresholds)}: {name}", file=sys.stderr)
-        measured = comparison.measure(threshold, config)
+        log = None if options.record is None else JobLog(config)
+        measured = comparison.measure(threshold, config, log)
         total = measured.collector.total
+        if log is not None:
+            record = log.record(model=comparison.name, threshold=name, cosine=float(measured.cosine.mean()))
+            record.save(record_path(options, name))
         print(
             f"{name:14}{measured.cosine.min():10.6f}{measured.cosine.mean():10.6f}"
             f"{measured.same_neighbour.mean():12.1%}{total.survivor_share:11.1%}{total.saturated:11d}"
@@ -186,5 +192,6 @@ def add_command(commands: Any) -> None:
         "--text", type=Path, default=SENTENCES, metavar="FILE", help="one sentence a line; sixty of ours by default"
     )
     add_threshold_rows(command)
+    add_record_option(command)
     add_config_options(command)
     command.set_defaults(run=_run)

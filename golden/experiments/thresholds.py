@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from golden.files import require_writable
 from golden.options import THRESHOLD_OPTIONS
 from golden.threshold import Threshold
 
@@ -45,10 +46,12 @@ def threshold_rows(options: argparse.Namespace) -> list[tuple[str, Threshold]]:
     Raises
     ------
     InputError
-        If a number is outside the range of its format.
+        If a number is outside the range of its format, or the folder of `add_record_option` can't be written.
     """
+    if getattr(options, "record", None) is not None:
+        require_writable(record_path(options, "all"))
     given = {name: getattr(options, name) for name in _NAMES} if any_threshold(options) else _DEFAULTS
     rows = [("all", Threshold())]
     for name, numbers in given.items():
-        rows += [(f"{name} {number:g}", Threshold.of(**{name: number})) for number in numbers or []]
+        rows += [(f"{name} {number:.12g}", Threshold.of(**{name: number})) for number in numbers or []]
     return rows

@@ -2,7 +2,7 @@
 
 A decoder's state s_i scores each annotation h_j of the encoder by a small network::
 
-    e_ij = v . tanh(W s_i + U h_j)
+    e_ij = v . tanh(W s_i-1 + U h_j)
     context_i = sum_j softmax_j(e_ij) h_j
 
 This does not map onto the core. Its array multiplies a query with a key and adds; here every pair of row and key passes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,13 +27,10 @@ class LayerRun:
         The layer and its results, with which keys each block kept.
     config : CoreConfig
         The core that it ran on.
-    shared : bool
-        Whether the values are the first elements of the keys, the same bytes in memory.
     """
 
     attended: Attended
     config: CoreConfig
-    shared: bool
 
 
 @dataclass
@@ -54,11 +51,11 @@ class Datapath:
     threshold: Threshold = field(default_factory=Threshold)
     runs: list[LayerRun] = field(default_factory=list)
 
-    def run(self, attention: QuantisedAttention, mask: Mask, shared: bool) -> np.ndarray:
+    def run(self, attention: QuantisedAttention, mask: Mask) -> np.ndarray:
         """Run a layer, note it, and return its real outputs: float64, shape (query_heads, queries, value_dim)."""
         config = self.config or core_for(attention.head_dim, attention.value_dim)
         attended = attend(attention, config, mask, self.threshold, keep=True)
-        self.runs.append(LayerRun(attended, config, shared))
+        self.runs.append(LayerRun(attended, config))
         return attended.real_output
 
 
@@ -86,7 +83,7 @@ def softmax_attention(
         ``1 / sqrt(head_dim)`` by default.
     shared : bool
         The values are the first `value_dim` elements of the keys. On the datapath they are the same int8 numbers then,
-        with the scale of the keys, so that memory holds them once.
+        with the scale of the keys, so that memory holds them once, and a core with ``shared_values`` fetches none.
     datapath : Datapath, optional
         The core to run it on; float64 without one.
 
@@ -105,8 +102,7 @@ def softmax_attention(
         raise InputError("shared values must be the first elements of the keys")
     if datapath is None:
         return float_attention(q, k, v, softmax_scale, mask)
-    attention = quantise(q, k, v, softmax_scale)
-    if shared:
-        value = np.ascontiguousarray(attention.key[..., : attention.value_dim])
-        attention = replace(attention, value=value, value_scale=attention.key_scale)
-    return datapath.run(attention, mask or Mask(), shared)
+    attention = (
+        quantise(q, k, None, softmax_scale, value_dim=v.shape[2]) if shared else quantise(q, k, v, softmax_scale)
+    )
+    return datapath.run(attention, mask or Mask())

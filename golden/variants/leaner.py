@@ -11,8 +11,9 @@ With inputs X of dimension d, a memory M (X in self-attention), and heads that a
     output = concat(H_h) W_O
 
 W_A is keys x keys, one for all heads, and mixes tokens; with a causal mask it is lower triangular, since otherwise a
-value would tell of later tokens. An input of fewer keys uses its first rows and columns. What W_V does to values can be
-done by W_O behind the sum, and what W_K does to keys by W_Q, up to the width of a head: that is why they can go.
+value would tell of later tokens. An input of fewer keys uses its first rows and columns. With one head W_O can do
+behind the sum what W_V does before it, and W_Q what W_K does, so nothing is lost without them. Heads that are slices of
+columns see less of M then; docs/experiments.md has what that costs.
 """
 
 from __future__ import annotations

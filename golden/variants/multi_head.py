@@ -123,7 +123,8 @@ def multi_head_attention(
         If shapes do not agree, a number is not finite, or the core can't hold the layer.
     """
     memory = x if memory is None else memory
-    return attend_heads(query(x), key(memory), value(memory), output, heads, kv_heads or heads, mask, datapath)
+    kv_heads = heads if kv_heads is None else kv_heads
+    return attend_heads(query(x), key(memory), value(memory), output, heads, kv_heads, mask, datapath)
 
 
 def inputs(x: np.ndarray, memory: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,9 @@ Time runs along the rows, features along the columns, and every block appends co
     TC block         = dense blocks with r = 1, 2, 4, ..., as many as log2 of the length, rounded up
     attention block  = [X, softmax(Q K^T / sqrt(d_k)) V]      causal; Q, K and V are affine maps of X
 
-Dilations begin at 1, so that with kernels of two steps a TC block reaches every step before, odd distances too. Only
-the attention block has anything for the core: one head, keys and values of any two dimensions.
+Dilations begin at 1, where the paper has 2^i from i = 1 on, so that with kernels of two steps a TC block reaches every
+step before, odd distances too. Only the attention block has anything for the core: one head, keys and values of any two
+dimensions.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from golden.files import write_text
+from golden.files import require_writable, write_text
 from golden.job_record import JobRecord
 from golden.options import Commands, natural
 from perf_model.hardware import load_hardware
@@ -39,6 +39,8 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print a line for each record, and write the JSON if that is wanted."""
+    if options.json:
+        require_writable(options.json)
     hardware = load_hardware(options.hardware, scratchpad_kib=options.scratchpad_kib)
     costs = []
     for number, path in enumerate(options.records, 1):
