@@ -176,7 +176,9 @@ LM_START := golden/data/byte_lm.npz
 LM_MODELS := more target $(KINDS)
 DIGITS_MODELS := $(KINDS) target
 MODELS := $(LM_MODELS:%=$(EXPERIMENTS)/lm-%.npz) $(DIGITS_MODELS:%=$(EXPERIMENTS)/digits-%.npz)
-RESULTS := $(EXPERIMENTS)/models.txt $(EXPERIMENTS)/sentences.txt $(MODELS:%.npz=%.prefill.txt) $(MODELS:%.npz=%.layer.txt) \
+# Models of which a layer is simulated.
+SIMULATED ?= $(basename $(notdir $(MODELS)))
+RESULTS := $(EXPERIMENTS)/models.txt $(EXPERIMENTS)/sentences.txt $(MODELS:%.npz=%.prefill.txt) $(SIMULATED:%=$(EXPERIMENTS)/%.layer.txt) \
     $(EXPERIMENTS)/lm-more.decode.txt $(EXPERIMENTS)/lm-target.decode.txt \
     $(patsubst %,$(EXPERIMENTS)/%.front.txt,lm-prefill lm-decode digits-prefill) $(EXPERIMENTS)/maps/.done
 
@@ -186,7 +188,8 @@ experiments: $(RESULTS) ## train and measure all models of docs/variants.md (hou
 
 experiments-quick: ## the same with little training and few inputs, to see that it runs
 	@$(MAKE) experiments EXPERIMENTS=$(BUILD)/experiments-quick LM_STEPS=20 LM_MORE_STEPS=10 LM_WINDOWS=1 DECODE_WINDOWS=1 TRAINED_WINDOWS=1 \
-	    DIGITS_EPOCHS=1 DIGITS_IMAGES=4 THRESHOLDS='--tau 1 6' DECODE_THRESHOLDS='--tau 6' FEW_THRESHOLDS='--tau 6'
+	    DIGITS_EPOCHS=1 DIGITS_IMAGES=4 THRESHOLDS='--tau 1 6' DECODE_THRESHOLDS='--tau 6' FEW_THRESHOLDS='--tau 6' \
+	    SIMULATED='lm-target digits-target'
 
 TRAIN_LM := $(RUN) -m golden.experiments train-byte-lm --seed $(SEED_OF_MODELS) --windows $(TRAINED_WINDOWS)
 TRAIN_DIGITS := $(RUN) -m golden.experiments train-digits --seed $(SEED_OF_MODELS) --epochs $(DIGITS_EPOCHS)
