@@ -34,7 +34,7 @@ KINDS := standard optimised efficient super
 # group; with the taus that gain most.
 LM_TARGET := --survive 0.16 0.09 --tau 1 2 --rows 16 2 --scope model --weight 3 --drop
 DIGITS_TARGET := --survive 0.16 --tau 1 --rows 16 --scope model --weight 3 --drop
-# In prefill of the models that are compared over them and in decode, and of the others.
+# In prefill of the models that are compared over them, in decode, and in prefill of the others.
 THRESHOLDS := --tau 1 1.5 2 3 4 5 6 8 --epsilon 0.1 0.05 0.01 --target 0.5 0.25
 DECODE_THRESHOLDS := --tau 2 2.5 3 4 5 6 8 --epsilon 0.05 --target 0.25
 FEW_THRESHOLDS := --tau 4 6 8
@@ -250,9 +250,9 @@ $(EXPERIMENTS)/lm-%.layer.txt: $(EXPERIMENTS)/lm-%.npz $(EXPERIMENTS)/lm-%.prefi
 $(EXPERIMENTS)/digits-%.layer.txt: $(EXPERIMENTS)/digits-%.npz $(EXPERIMENTS)/digits-%.prefill.txt | $(VENV)/.base
 	$(call layer,capture-digits,2)
 
-# What is lost and saved: each plot compares models with the first one, and tables allow more to be lost than it.
-front = $(RUN) -m perf_model trade-off $(patsubst %.txt,%.json,$^) $(1) -o $(basename $@) >$@ \
-    $(foreach within,0.01 0.015,&& $(RUN) -m perf_model trade-off $(patsubst %.txt,%.json,$^) $(1) --within $(within) >>$@)
+# What is lost and saved beside the first model: a plot and a table within the default, and tables that allow more.
+compare = $(RUN) -m perf_model trade-off $(patsubst %.txt,%.json,$^) $(1)
+front = $(compare) -o $(basename $@) >$@ $(foreach within,0.01 0.015,&& $(compare) --within $(within) >>$@)
 
 $(EXPERIMENTS)/lm-prefill.front.txt: $(EXPERIMENTS)/lm-more.prefill.txt $(EXPERIMENTS)/lm-target.prefill.txt
 	$(call front)

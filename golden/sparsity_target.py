@@ -190,9 +190,13 @@ class SparsityTargetedAttention:
         self._streamed: list[int] = []
 
     @property
+    def _turn(self) -> int:
+        return self.step % len(self.targets)
+
+    @property
     def target(self) -> SparsityTarget:
         """The target whose turn it is."""
-        return self.targets[self.step % len(self.targets)]
+        return self.targets[self._turn]
 
     def describe(self) -> str:
         """Return what share of the keys survives by each target, in words."""
@@ -277,7 +281,7 @@ class SparsityTargetedAttention:
         streamed = shares.new_tensor(self._streamed)
         self.shares, self._streamed = [], []
         together = (shares * streamed).sum(dim=0, keepdim=True) / streamed.sum()
-        self.reached[self.step % len(self.targets)] = together.item()
+        self.reached[self._turn] = together.item()
         if self.target.scope == "model":
             shares = together
         return self.target.weight * ((shares - self.target.share) ** 2).mean()

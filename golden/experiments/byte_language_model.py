@@ -345,14 +345,8 @@ def train(
     optimiser = torch.optim.AdamW(groups, lr=plan.rate, betas=(plan.beta1, plan.beta2))
     digest = hashlib.sha256(stream.tobytes()).hexdigest()
     targets = [] if sparsity is None else [asdict(target) for target in sparsity.targets]
-    given = {
-        "plan": asdict(plan),
-        "shape": asdict(shape_of(model)),
-        "corpus": digest,
-        "sparsity": targets,
-        "start": start,
-    }
-    settings = json.dumps(given)
+    made_of = {"plan": asdict(plan), "shape": asdict(shape_of(model)), "corpus": digest}
+    settings = json.dumps(made_of | {"sparsity": targets, "start": start})
     first = 0 if checkpoint is None else _load_checkpoint(checkpoint, settings, model, optimiser)
     if first:
         report(f"continuing after step {first}")

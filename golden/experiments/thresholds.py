@@ -48,7 +48,7 @@ def threshold_rows(options: argparse.Namespace) -> list[tuple[str, Threshold]]:
     InputError
         If a number is outside the range of its format, or the folder of `add_record_option` can't be written.
     """
-    if getattr(options, "record", None) is not None:
+    if options.record is not None:
         require_writable(record_path(options, "all"))
     given = {name: getattr(options, name) for name in _NAMES} if any_threshold(options) else _DEFAULTS
     rows = [("all", Threshold())]

@@ -1,6 +1,6 @@
 """Additive attention (Bahdanau, Cho and Bengio, arXiv 1409.0473, appendix A.1.2).
 
-A decoder's state s_i scores each annotation h_j of the encoder by a small network::
+A decoder's state before step i, s_i-1, scores each annotation h_j of the encoder by a small network::
 
     e_ij = v . tanh(W s_i-1 + U h_j)
     context_i = sum_j softmax_j(e_ij) h_j
