@@ -2,6 +2,7 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from golden.device.config import DeviceConfig
@@ -204,7 +205,7 @@ class Datapath(wiring.Component):
             wiring.connect(m, getattr(reads, f"{name}_words"), source.words)
             wiring.connect(m, start, source.head if source is queries else source.job)
         wiring.connect(m, queries.q, core.q)
-        wiring.connect(m, states.state, core.state)
+        self._hold(m, states.state, core.state, Client.STATE)
 
     def _rows(self, m, reads, control, jobs, sequencer, core, layer, go):
         """Connect the sources of keys and values; return whether a fill is under way, and a pulse for a bad page."""
@@ -256,16 +257,24 @@ class Datapath(wiring.Component):
                 m.d.comb += [sequence.start.eq(starts & filled), sequence.layer.eq(layer), fills.eq(sequence.heads)]
                 filling += [source.filling, sequence.fill.valid]
         m.d.comb += [
-            core.k.valid.eq(keys.rows.valid),
-            core.k.payload.data.eq(keys.rows.payload.data),
-            core.k.payload.index.eq(keys.rows.payload.index),
-            core.k.payload.last.eq(keys.rows.payload.last),
-            keys.rows.ready.eq(core.k.ready),
             core.v.valid.eq(values.rows.valid),
             core.v.payload.data.eq(values.rows.payload.data),
             values.rows.ready.eq(core.v.ready),
         ]
+        self._hold(m, keys.rows, core.k, Client.KEY)
         return Cat(filling).any(), fault
+
+    def _hold(self, m, source, port, client):
+        """Bring the core its words by two places, so that its `ready` does not reach back to who asks for them."""
+        m.submodules[f"{client.name.lower()}_words"] = words = SyncFIFO(width=source.payload.shape().size, depth=2)
+        m.d.comb += [
+            words.w_en.eq(source.valid),
+            words.w_data.eq(source.payload),
+            source.ready.eq(words.w_rdy),
+            port.valid.eq(words.r_rdy),
+            port.payload.eq(words.r_data),
+            words.r_en.eq(port.ready),
+        ]
 
     def _end(self, m, jobs, working):
         """Tell when the last job's record was taken, and all that it wrote is written."""

@@ -78,9 +78,17 @@ class DescriptorReader(wiring.Component):
                         m.d.sync += content.word_select(word, 8 * WORD_BYTES).eq(self.words.payload.data)
 
         # Sums, then checks, then the first check that fails: a cycle each.
+        d = self.descriptor
         positions_end = Signal(33)
-        m.d.sync += positions_end.eq(self.descriptor.first_position + self.descriptor.queries)
-        checks = self._checks(positions_end)
+        first_block, last_block, last_page = (Signal.like(d.end_key) for _ in range(3))
+        last_key = (d.end_key - 1)[: len(d.end_key)]
+        m.d.sync += [
+            positions_end.eq(d.first_position + d.queries),
+            first_block.eq(d.first_key >> d.block_shift),
+            last_block.eq(last_key >> d.block_shift),
+            last_page.eq(last_key >> d.page_shift),
+        ]
+        checks = self._checks(positions_end, first_block, last_block, last_page)
         failed = Signal(len(checks))
         ended = Signal(CHECK_CYCLES - 1)
         m.d.sync += [
@@ -94,7 +102,7 @@ class DescriptorReader(wiring.Component):
                 m.d.sync += self.status.eq(status)
         return m
 
-    def _checks(self, positions_end):
+    def _checks(self, positions_end, first_block, last_block, last_page):
         """Return statuses and when they apply, in the order of `golden.device.descriptor.check`."""
         d, capability = self.descriptor, self.config.capability
         largest = capability.max_keys
@@ -110,10 +118,7 @@ class DescriptorReader(wiring.Component):
             misplaced.append(value[: capability.alignment(field.alignment).bit_length() - 1].any())
             if field.bits == 64:
                 misplaced.append(value[capability.address_bits :].any())
-        last_key = (d.end_key - 1)[: len(d.end_key)]
-        last_word, first_word = ((key >> d.block_shift) >> WORD_BITS for key in (last_key, d.first_key))
-        long = last_word - first_word >= BITMAP_WORDS
-        page = last_key >> d.page_shift
+        long = (last_block >> WORD_BITS) - (first_block >> WORD_BITS) >= BITMAP_WORDS
         return [
             (DeviceStatus.DESCRIPTOR, (d.version != VERSION) | (d.flags & ~FLAGS & 0xFFFF).any()),
             (DeviceStatus.UNSUPPORTED, Cat(asked for asked, there in unsupported if not there).any()),
@@ -150,7 +155,7 @@ class DescriptorReader(wiring.Component):
                 & (
                     (d.page_shift < PAGE_SHIFT_MIN)
                     | (d.page_shift > capability.position_bits)
-                    | (page >= max(capability.page_entries, 1))
+                    | (last_page >= max(capability.page_entries, 1))
                 ),
             ),
         ]

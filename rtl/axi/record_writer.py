@@ -1,8 +1,9 @@
 """Writes completion records."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from golden.device.config import DeviceConfig
 from golden.device.record import Record
@@ -24,7 +25,7 @@ class RecordWriter(wiring.Component):
     start : In
         A pulse.
     record, address : In
-        The record and its place; they stay while `busy`.
+        The record and its place, a multiple of its bytes; they stay while `busy`.
     beats : Out
         To the write master.
     busy : Out
@@ -52,7 +53,9 @@ class RecordWriter(wiring.Component):
         last = number == count - 1
         m.d.comb += [
             self.beats.valid.eq(self.busy),
-            beat.address.eq(self.address + (number << (size.bit_length() - 1))),
+            beat.address.eq(
+                Cat(Const(0, exact_log2(size)), number[: exact_log2(count)], self.address[exact_log2(Record.SIZE) :])
+            ),
             beat.data.eq(self.record.as_value().word_select(number, self.config.data_bits)),
             beat.strobe.eq(-1),
             beat.end.eq(last),

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from golden.device.config import DeviceConfig
+from rtl.bundles import index_shape
 
 WORDS_BITS = 17
 """Width of a request's number of words."""
@@ -50,6 +51,11 @@ def burst_layout(config: DeviceConfig, port: ReadPort) -> data.StructLayout:
             "words": range(config.burst_bytes // port.word_bytes + 1),
         }
     return data.StructLayout(fields)
+
+
+def burst_places(config: DeviceConfig) -> int:
+    """Return the places of a queue of the bursts under way: two for a single one, as one has an index without bits."""
+    return len(index_shape(config.outstanding_reads))
 
 
 class RequestJoiner(wiring.Component):
@@ -121,21 +127,24 @@ class RequestJoiner(wiring.Component):
         open_ = Signal()
         to_boundary = Signal(range(burst_units + 1))
         cut = Signal.like(to_boundary)
-        follows, breaks, cuts, takes = Signal(), Signal(), Signal(), Signal()
+        follows, breaks, cuts, done, takes = Signal(), Signal(), Signal(), Signal(), Signal()
+        within = left <= to_boundary
         m.d.comb += [
             to_boundary.eq(burst_units - start[: exact_log2(burst_units)]),
-            cut.eq(Mux(left > to_boundary, to_boundary, left)),
+            cut.eq(Mux(within, left, to_boundary)),
             follows.eq(open_ & (place == end) & ~left[-1]),
             breaks.eq(~open_ | (waiting.r_rdy & ~follows)),
             cuts.eq((left != 0) & ((left >= to_boundary) | breaks) & bursts.w_rdy),
             rest.eq(Mux(cuts, left - cut, left)),
-            takes.eq(waiting.r_rdy & (follows | (rest == 0))),
+            # The same as `rest == 0`, without waiting for the difference.
+            done.eq((left == 0) | (cuts & within)),
+            takes.eq(waiting.r_rdy & (follows | done)),
             waiting.r_en.eq(takes),
         ]
         m.d.sync += left.eq(rest + Mux(takes, count, 0))
         with m.If(takes):
             m.d.sync += [end.eq(place + count), open_.eq(request.more)]
-        with m.If(takes & (rest == 0)):
+        with m.If(takes & done):
             m.d.sync += start.eq(place)
         with m.Elif(cuts):
             m.d.sync += start.eq(start + cut)
