@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -85,11 +86,22 @@ def write_images(config: DeviceConfig, folder: Path) -> dict[str, int]:
     return {"QUEUE": queue.address, "RECORDS": records.address}
 
 
+def device_of(parameters: dict[str, Any]) -> DeviceConfig:
+    """Return the device that a core file's parameters ask for."""
+    kinds = {"preset": (str, "a preset's name"), "device": (dict, "parameters of a device and their values")}
+    for name, value in parameters.items():
+        if name not in kinds:
+            raise InputError(f"the generator has no parameter {name}; parameters are {', '.join(kinds)}")
+        kind, what = kinds[name]
+        if not isinstance(value, kind):
+            raise InputError(f"{name} must be {what}, not {value!r}")
+    return device_preset(parameters.get("preset", "small")).override(**parameters.get("device", {}))
+
+
 def main() -> None:
     """Do what the YAML file of the first argument asks for."""
     asked = yaml.safe_load(Path(sys.argv[1]).read_text())
-    given = asked.get("parameters") or {}
-    config = device_preset(given.get("preset", "small")).override(**given.get("device", {}))
+    config = device_of(asked.get("parameters") or {})
     folder, module = Path.cwd(), TOPS["axi"].module
     (folder / f"{module}.v").write_text(generate(config, "axi"))
     places = write_images(config, folder)

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import joblib
@@ -34,6 +35,9 @@ from rtl.lint import lint
 from rtl.synth import SynthesisError, option_cells, synthesise
 from rtl.verilog import TOPS, Config, describe, generate
 
+CONFIGURATION = (*(field.name for field in fields(CoreConfig)), *CLUSTER_SIZES, *SIZES)
+"""Options that are sizes of a configuration."""
+
 
 def _config_of(options: argparse.Namespace) -> Config:
     """Return the configuration of the top that the options ask for."""
@@ -50,7 +54,7 @@ def _config_of(options: argparse.Namespace) -> Config:
 
 def _generate(options: argparse.Namespace) -> int:
     config = _config_of(options)
-    if not options.output.name:
+    if options.output.name in ("", ".."):
         raise InputError(f"{options.output} is a folder; the Verilog needs the name of a file")
     description = options.output.with_suffix(".json")
     if options.output == description:
@@ -69,6 +73,9 @@ def _lint(options: argparse.Namespace) -> int:
     beside |= {"cluster": ClusterConfig(small), "axi": DEVICE_PRESETS["small"]}
     linted: dict[str, tuple[str, Config]] = {name: ("core", config) for name, config in PRESETS.items()}
     linted |= {f"{top} of small": (top, config) for top, config in beside.items()}
+    if options.asks:
+        config = _config_of(options)
+        linted = {f"{options.top} of {config.size}": (options.top, config)}
     calls = (joblib.delayed(lint)(config, options.build / name, top) for name, (top, config) in linted.items())
     for name, complaints in zip(linted, joblib.Parallel(n_jobs=-1, return_as="generator")(calls), strict=True):
         clean = clean and not complaints
@@ -109,12 +116,14 @@ def _synth(options: argparse.Namespace) -> int:
 
 
 def _registers(options: argparse.Namespace) -> int:
-    if not options.output.name:
-        raise InputError(f"{options.output} is a folder; the files need a name")
+    output = options.output
+    if output.name in ("", ".."):
+        raise InputError(f"{output} is a folder; the files need a name")
     config = _config_of(options)
     assert isinstance(config, DeviceConfig), "registers are a device's"
     texts = {".rdl": system_rdl(config), ".h": c_header(), ".md": register_page()}
-    files = {options.output.with_suffix(suffix): text for suffix, text in texts.items()}
+    stem = output.stem if output.suffix in (*texts, ".v") else output.name
+    files = {output.with_name(stem + suffix): text for suffix, text in texts.items()}
     require_writable(*files)
     for path, text in files.items():
         write_text(path, text)
@@ -123,8 +132,11 @@ def _registers(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.top != "core" and options.command not in ("generate", "synth"):
-        raise InputError(f"--top is for generate and synth, not for {options.command}")
+    if options.top is not None and options.command == "registers":
+        raise InputError("--top is for generate, lint and synth, not for registers")
+    # Lint goes through everything unless something is asked for.
+    options.asks = any(getattr(options, name) is not None for name in ("preset", "top", *CONFIGURATION))
+    options.preset, options.top = options.preset or "default", options.top or "core"
     options.build = options.build or Path("build") / options.command
     commands = {"generate": _generate, "lint": _lint, "synth": _synth, "registers": _registers}
     return commands[options.command](options)
@@ -138,20 +150,21 @@ def _parser() -> argparse.ArgumentParser:
     add_config_options(parser)
     add_cluster_options(parser)
     add_device_options(parser)
+    parser.set_defaults(preset=None)
     parser.add_argument(
         "--top",
         choices=TOPS,
-        default="core",
-        help="of generate and synth: a core (the default), what stands around cores, a core with AXI4-Stream ports, or "
-        "a device that runs it from memory",
+        help="of generate, lint and synth: a core (the default), what stands around cores, a core with AXI4-Stream "
+        "ports, or a device that runs it from memory",
     )
     parser.add_argument(
         "command",
         nargs="?",
         choices=("generate", "lint", "synth", "registers"),
         default="generate",
-        help="generate (the default); lint, of every preset and top; synth, which places and routes for an ECP5; "
-        "registers, which writes SystemRDL, a C header and a page of the registers of a device",
+        help="generate (the default); lint, of the preset, sizes or top that are given, or else of every preset and "
+        "top; synth, which places and routes for an ECP5; registers, which writes SystemRDL, a C header and a page of "
+        "the registers of a device",
     )
     parser.add_argument(
         "-o",

@@ -186,8 +186,47 @@ class Twin:
         return [f"byte at {self._base + first:#x}: {seen} ({len(wrong)} differ)"]
 
 
+class Guard:
+    """What a device's reads and writes do to memory; notes those that are not to be.
+
+    Parameters
+    ----------
+    memory : mmap.mmap
+        The bytes.
+    twin : Twin
+        Where they are, and which may be written.
+
+    Attributes
+    ----------
+    violations : list of str
+        Writes of other bytes, and whatever is outside the memory, which is also answered with an error.
+    """
+
+    def __init__(self, memory: mmap.mmap, twin: Twin):
+        self._memory, self._twin = memory, twin
+        self.violations: list[str] = []
+
+    def _place(self, address: int, size: int, way: str) -> slice:
+        try:
+            return self._twin.place(address, size)
+        except BusError as error:
+            self.violations.append(f"{error} are {way}, outside the memory")
+            raise
+
+    async def read(self, address: int, length: int) -> bytes:
+        """Return what a beat reads."""
+        return self._memory[self._place(address, length, "read")]
+
+    async def write(self, address: int, data: bytes) -> None:
+        """Write what a beat writes."""
+        place = self._place(address, len(data), "written")
+        if not self._twin.written[place].all():
+            self.violations.append(f"{len(data)} bytes at {address:#x} are written that are no output")
+        self._memory[place] = data
+
+
 class GuardedMemory:
-    """Memory that a device and the host see, and that notes every byte written that is not to be.
+    """Memory that a device and the host see, and that notes every access of the device that is not to be.
 
     Parameters
     ----------
@@ -209,7 +248,7 @@ class GuardedMemory:
     twin : Twin
         A copy, in which bytes have to be written before they may be here.
     violations : list of str
-        Writes of other bytes.
+        Those of a `Guard`.
     """
 
     def __init__(self, dut: Any, size: int, base: int):
@@ -218,8 +257,9 @@ class GuardedMemory:
         self.latency = 0
         self.fail_read: Callable[[], bool] = bool
         self.fail_write: Callable[[], bool] = bool
-        self.violations: list[str] = []
         self.twin = Twin(self.content, base)
+        guard = Guard(self.content, self.twin)
+        self.violations = guard.violations
         bus = AxiBus.from_prefix(dut, "m_axi")
         ram = AxiRam(bus, dut.aclk, dut.aresetn, reset_active_level=False, mem=self.content)
         reads, writes = ram.read_if, ram.write_if
@@ -232,14 +272,8 @@ class GuardedMemory:
         reads.r_channel = SpoiltAnswers(reads.r_channel, "rresp", lambda: self.fail_read())
         delay = DelayLine(dut.aclk, latency)
         writes.b_channel = SpoiltAnswers(writes.b_channel, "bresp", lambda: self.fail_write(), delay)
-        writes._write = self._write
-
-    async def _write(self, address: int, data: bytes) -> None:
-        """Write what a beat writes, in place of the RAM's own way."""
-        place = self.twin.place(address, len(data))
-        if not self.twin.written[place].all():
-            self.violations.append(f"{len(data)} bytes at {address:#x} are written that are no output")
-        self.content[place] = data
+        # In place of the RAM's own ways, which take addresses modulo its size.
+        reads._read, writes._write = guard.read, guard.write
 
     def pause(self, share: float, seed: int) -> None:
         """Pause every channel in a share of the cycles."""

@@ -218,7 +218,13 @@ def test_the_core_file_has_the_version_of_the_project():
     assert f"\nname: ::lean_attention:{version}\n" in (ROOT / "lean_attention.core").read_text()
 
 
-def test_a_device_is_generated_described_and_clean(tmp_path, capsys):
+@pytest.mark.parametrize("name", ["tiny", "bare"])
+def test_the_lint_of_a_device_is_clean(name: str, tmp_path):
+    """No signal is left without bits, even where a single read is under way."""
+    assert rtl.lint.lint(DEVICES[name], tmp_path, "axi") == ""
+
+
+def test_a_device_is_generated_and_described(tmp_path, capsys):
     output = tmp_path / "x.v"
     assert rtl.__main__.main(["--top", "axi", *AS_TINY, "--address-bits", "33", "-o", str(output)]) == 0
     config = TINY.override(address_bits=33)

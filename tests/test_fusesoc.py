@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 import rtl.verilog
@@ -29,6 +31,24 @@ def test_the_core_file_names_files_that_are_there_and_two_ways_to_run_them():
     for target in ("lint", "sim"):
         assert core["targets"][target]["flow_options"]["tool"] == "verilator"
         assert core["targets"][target]["generate"] == ["device"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"prest": "tiny"}, "the generator has no parameter prest; parameters are preset, device"),
+        ({"preset": ["tiny"]}, "preset must be a preset's name, not ['tiny']"),
+        ({"device": None}, "device must be parameters of a device and their values, not None"),
+        ({"device": 5}, "device must be parameters of a device and their values, not 5"),
+        ({"device": {"data_bit": 64}}, "the device has no parameter data_bit"),
+    ],
+)
+def test_bad_parameters_of_the_generator_are_one_sentence_and_exit_code_2(parameters, sentence, tmp_path):
+    (tmp_path / "asked.yml").write_text(yaml.safe_dump({"vlnv": "::x:1", "parameters": parameters}))
+    command = [sys.executable, str(ROOT / "fusesoc" / "generator.py"), "asked.yml"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", f"error: {sentence}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["asked.yml"]
 
 
 def test_the_generator_writes_a_device_and_a_memory_before_and_after(tmp_path, monkeypatch):

@@ -113,6 +113,15 @@ def test_a_buffer_from_pynq_stays_until_it_is_freed():
     assert kept.array.device_address == -1
 
 
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError])
+def test_pynq_without_room_is_an_input_error(error):
+    def allocate(shape, dtype):
+        raise error("Allocate failed: -1")
+
+    with pytest.raises(InputError, match=r"^PYNQ has no room for 64 bytes of memory: Allocate failed: -1$"):
+        PynqMemory(allocate).allocate(64)
+
+
 def test_the_driver_runs_over_a_bridge_with_a_base():
     made = FakeBoard(TINY)
     window = CallWindow(

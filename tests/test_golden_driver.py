@@ -92,6 +92,20 @@ def test_a_request_gives_what_the_layer_gives(name: str):
     assert record.tau == request.threshold.tau
 
 
+@pytest.mark.parametrize("heads", [(4, 2), (4, 1)])
+def test_tensors_may_lie_in_memory_in_any_order(heads: tuple[int, int]):
+    """Keys that are kept transposed, say, are a view or an array in Fortran's order."""
+    attention = layer(heads=heads)
+    turned = replace(
+        attention,
+        query=np.asfortranarray(attention.query),
+        key=attention.key.transpose(0, 2, 1).copy().transpose(0, 2, 1),
+        value=attention.value[:, ::-1][:, ::-1],
+    )
+    _, device = board()
+    assert np.array_equal(device.run(Request(turned)).output, device.run(Request(attention)).output)
+
+
 def test_shared_values_are_not_laid_out():
     config = DeviceConfig(TINY.core.override(shared_values=1), data_bits=64)
     rng = np.random.default_rng(3)

@@ -200,11 +200,6 @@ def test_an_output_that_cannot_be_written_is_refused(name, sentence, tmp_path, m
     assert (tmp_path / "file").read_text() == "precious"
 
 
-def test_only_verilog_is_written_of_another_top(capsys):
-    assert main(["lint", "--top", "cluster"]) == 2
-    assert capsys.readouterr() == ("", "error: --top is for generate and synth, not for lint\n")
-
-
 def test_an_output_needs_a_name(capsys):
     assert main(["--preset", "tiny", "-o", "."]) == 2
     assert capsys.readouterr() == ("", "error: . is a folder; the Verilog needs the name of a file\n")
@@ -392,6 +387,37 @@ def test_the_lint_command_goes_through_every_preset(one_process, tmp_path, monke
         "lint of axi of small: clean",
     ]
     assert main(["lint", "--build", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "config", "top"),
+    [
+        (["--preset", "default"], "core of 16 x 16", PRESETS["default"], "core"),
+        (["--rows", "4"], "core of 4 x 16", PRESETS["default"].override(rows=4), "core"),
+        (["--top", "cluster"], "cluster of 4-core 16 x 16", ClusterConfig(PRESETS["default"]), "cluster"),
+        (
+            ["--top", "axi", "--preset", "tiny", "--outstanding-reads", "1"],
+            "axi of 4 x 4 core on a bus of 64 bits",
+            DEVICE_PRESETS["tiny"].override(outstanding_reads=1),
+            "axi",
+        ),
+    ],
+)
+def test_the_lint_command_lints_what_it_is_asked_for(
+    arguments, name, config, top, one_process, tmp_path, monkeypatch, capsys
+):
+    seen = []
+    monkeypatch.setattr(rtl.__main__, "lint", lambda *call: seen.append(call) or "")
+    assert main(["lint", *arguments, "--build", str(tmp_path)]) == 0
+    assert seen == [(config, tmp_path / name, top)]
+    assert capsys.readouterr().out == f"lint of {name}: clean\n"
+
+
+def test_bad_sizes_are_not_linted(tmp_path, capsys):
+    assert main(["lint", "--preset", "huge", "--build", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: there is no preset 'huge'; presets are ")
+    assert main(["lint", "--data-bits", "64", "--build", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: --data-bits is a size of a device, for --top axi or registers\n"
 
 
 def test_a_lint_folder_that_cannot_be_made_is_exit_code_2(one_process, tmp_path, monkeypatch, capsys):

@@ -19,6 +19,7 @@ from golden.device.packed import Packed
 from golden.device.record import Record
 from golden.device.registers import REGISTERS, Access, constant
 from golden.device.status import DeviceStatus
+from golden.masks import MaskKind
 from rtl.__main__ import main
 from rtl.axi.c_header import c_header
 from rtl.axi.register_page import register_page
@@ -44,11 +45,23 @@ def test_the_command_says_what_it_wrote(tmp_path, capsys):
     assert sorted(file.name for file in path.parent.iterdir()) == ["x.h", "x.md", "x.rdl"]
 
 
+@pytest.mark.parametrize(
+    ("name", "stem"), [("v1.2", "v1.2"), ("x.h", "x"), ("x.rdl", "x"), ("x.v", "x"), ("a.b.c", "a.b.c")]
+)
+def test_a_name_with_dots_is_kept(name: str, stem: str, tmp_path):
+    assert main(["registers", "-o", str(tmp_path / name)]) == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"{stem}.h", f"{stem}.md", f"{stem}.rdl"]
+
+
 def test_the_command_refuses_what_it_cannot_do(tmp_path, capsys):
     assert main(["registers", "--data-bits", "48", "-o", str(tmp_path / "x")]) == 2
     assert capsys.readouterr().err == "error: data_bits must be a power of two from 64 to 512, not 48\n"
     assert main(["registers", "-o", "/"]) == 2
     assert capsys.readouterr().err == "error: / is a folder; the files need a name\n"
+    assert main(["registers", "-o", str(tmp_path / "..")]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/.. is a folder; the files need a name\n"
+    assert main(["registers", "--top", "axi", "-o", str(tmp_path / "x")]) == 2
+    assert capsys.readouterr().err == "error: --top is for generate, lint and synth, not for registers\n"
     (tmp_path / "y.md").mkdir()
     assert main(["registers", "-o", str(tmp_path / "y")]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/y.md can't be written: Is a directory\n"
@@ -114,6 +127,10 @@ def test_what_peakrdl_makes_of_it_agrees_with_the_c_header(written: Path, tmp_pa
 # C header
 
 
+CODES = {"STATUS": DeviceStatus, "CORE": Status, "MASK": MaskKind, "FLAG": Flag}
+CONSTANTS = {"IDENTITY": 0x4C41544E, "MAJOR": 1, "DESCRIPTOR_VERSION": 1, "TAU_ALL": 65535}
+
+
 def c_program(structures: tuple[type[Packed], ...]) -> str:
     """Return a program that prints what the header says, as JSON."""
     lines = ['#include "device.h"', "#include <stdio.h>", "int main(void) {", 'printf("{");']
@@ -129,10 +146,11 @@ def c_program(structures: tuple[type[Packed], ...]) -> str:
             if field.name != "value":
                 name = f"LEAN_ATTENTION_{register.name}_{field.name.upper()}"
                 lines.append(f'printf("\\"{register.name}.{field.name}\\": [%d, %u], ", {name}_SHIFT, {name}_MASK);')
-    for prefix, codes in (("STATUS", DeviceStatus), ("CORE", Status), ("FLAG", Flag)):
+    for prefix, codes in CODES.items():
         for code in codes:
             lines.append(f'printf("\\"{prefix}.{code.name}\\": %d, ", (int)LEAN_ATTENTION_{prefix}_{code.name});')
-    lines += ['printf("\\"IDENTITY\\": %u}", LEAN_ATTENTION_IDENTITY);', "return 0; }"]
+    lines += [f'printf("\\"{name}\\": %u, ", LEAN_ATTENTION_{name});' for name in CONSTANTS]
+    lines += ['printf("\\"end\\": 0}");', "return 0; }"]
     return "\n".join(lines)
 
 
@@ -147,7 +165,7 @@ def test_the_c_header_compiles_and_says_what_the_tables_say(compiler: tuple[str,
     compiled = subprocess.run([*compiler, *options], capture_output=True, text=True)
     assert compiled.returncode == 0, compiled.stderr
     said = json.loads(subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout)
-    expected: dict[str, object] = {"IDENTITY": 0x4C41544E}
+    expected: dict[str, object] = {**CONSTANTS, "end": 0}
     for structure in (Descriptor, Record):
         expected[structure.__name__] = structure.SIZE
         expected |= {f"{structure.__name__}.{field.name}": [field.offset, field.bits] for field in structure.layout()}
@@ -156,7 +174,7 @@ def test_the_c_header_compiles_and_says_what_the_tables_say(compiler: tuple[str,
         for field in register.fields:
             if field.name != "value":
                 expected[f"{register.name}.{field.name}"] = [field.low, field.mask]
-    for prefix, codes in (("STATUS", DeviceStatus), ("CORE", Status), ("FLAG", Flag)):
+    for prefix, codes in CODES.items():
         expected |= {f"{prefix}.{code.name}": code.value for code in codes}
     assert said == expected
 

@@ -143,8 +143,18 @@ class PynqMemory:
         self._held: set[PynqBuffer] = set()
 
     def allocate(self, size: int) -> PynqBuffer:
-        """Return a buffer of `size` bytes."""
-        buffer = PynqBuffer(self, self._pynq_allocate(shape=(size,), dtype=np.uint8))
+        """Return a buffer of `size` bytes.
+
+        Raises
+        ------
+        InputError
+            If there is no room.
+        """
+        try:
+            array = self._pynq_allocate(shape=(size,), dtype=np.uint8)
+        except (MemoryError, RuntimeError) as error:
+            raise InputError(f"PYNQ has no room for {size} bytes of memory: {error}") from error
+        buffer = PynqBuffer(self, array)
         self._held.add(buffer)
         return buffer
 

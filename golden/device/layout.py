@@ -181,7 +181,7 @@ class Placement:
         """Return int8 rows, zero-padded to whole beats."""
         lanes = self._capability.lanes
         padding = -tensor.shape[-1] % lanes
-        return np.pad(tensor, [(0, 0)] * (tensor.ndim - 1) + [(0, padding)])
+        return np.ascontiguousarray(np.pad(tensor, [(0, 0)] * (tensor.ndim - 1) + [(0, padding)]))
 
     def _place(self, tag: int) -> Descriptor:
         request, attention = self.request, self.request.attention

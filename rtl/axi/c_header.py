@@ -5,8 +5,10 @@ import enum
 from golden.device.descriptor import VERSION, Descriptor, Flag
 from golden.device.packed import Packed
 from golden.device.record import Record
-from golden.device.registers import IDENTITY, REGISTERS
+from golden.device.registers import IDENTITY, MAJOR, REGISTERS
 from golden.device.status import DeviceStatus
+from golden.formats import TAU_KEEP_ALL
+from golden.masks import MaskKind
 from rtl.interfaces import Status
 
 PREFIX = "LEAN_ATTENTION"
@@ -44,7 +46,11 @@ def _registers() -> list[str]:
             if field.name != "value":
                 lines.append(f"#define {name}_{field.name.upper()}_SHIFT {field.low} /* {field.meaning} */")
                 lines.append(f"#define {name}_{field.name.upper()}_MASK 0x{field.mask:08x}u")
-    return [*lines, f"#define {PREFIX}_IDENTITY 0x{IDENTITY:08x}u /* what {PREFIX}_ID reads */"]
+    return [
+        *lines,
+        f"#define {PREFIX}_IDENTITY 0x{IDENTITY:08x}u /* what {PREFIX}_ID reads */",
+        f"#define {PREFIX}_MAJOR {MAJOR}u /* major of {PREFIX}_VERSION that this header is for */",
+    ]
 
 
 def _enum(name: str, codes: type[enum.IntEnum], comment: str) -> list[str]:
@@ -75,10 +81,12 @@ def c_header() -> str:
         *_registers(),
         *_enum("STATUS", DeviceStatus, "How a descriptor ended: status of a record."),
         *_enum("CORE", Status, "Status of the core: core_status of a record."),
+        *_enum("MASK", MaskKind, "Mask of a descriptor, by position."),
         "",
         "/* Flags of a descriptor. */",
         *(f"#define {PREFIX}_FLAG_{flag.name} 0x{flag.value:04x}u /* {flag.meaning} */" for flag in Flag),
         f"#define {PREFIX}_DESCRIPTOR_VERSION {VERSION}u",
+        f"#define {PREFIX}_TAU_ALL {TAU_KEEP_ALL}u /* tau of a descriptor that drops nothing */",
         *_structure(Descriptor),
         *_structure(Record),
         "",
