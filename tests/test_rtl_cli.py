@@ -554,6 +554,7 @@ def test_synth_prints_what_the_report_says(cells, where, tmp_path, monkeypatch, 
     assert "--timing-allow-fail" in options
     pairs = dict(pairwise(options))
     assert (pairs["--freq"], pairs["--seed"], pairs["--json"]) == ("77", "5", "netlist.json")
+    assert pairs["--placer"] == "static"
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "2 x 4 core on ECP5-85, seed 5: 87.5 MHz"
     assert [line.split() for line in lines[3:7]] == [
