@@ -63,7 +63,7 @@ DEVICES: dict[str, DeviceConfig] = {
         _core(rows_per_budget=0, target_control=0),
         data_bits=128,
         burst_beats=1,
-        outstanding_reads=1,
+        outstanding_reads=2,
         buffer_beats=16,
         scratchpad_bytes=0,
         page_entries=0,

@@ -220,7 +220,7 @@ def test_the_core_file_has_the_version_of_the_project():
 
 @pytest.mark.parametrize("name", ["tiny", "bare"])
 def test_the_lint_of_a_device_is_clean(name: str, tmp_path):
-    """No signal is left without bits, even where a single read is under way."""
+    """No signal is left without bits, even of the fewest reads under way."""
     assert rtl.lint.lint(DEVICES[name], tmp_path, "axi") == ""
 
 
@@ -258,7 +258,7 @@ def test_a_device_is_generated_and_described(tmp_path, capsys):
         (["--top", "axi", "--data-bits", "1024"], "data_bits must be a power of two from 64 to 512, not 1024"),
         (["--top", "axi", "--address-bits", "31"], "address_bits must be from 32 to 64, not 31"),
         (["--top", "axi", "--burst-beats", "24"], "burst_beats must be a power of two from 1 to 256, not 24"),
-        (["--top", "axi", "--outstanding-reads", "0"], "outstanding_reads must be from 1 to 256, not 0"),
+        (["--top", "axi", "--outstanding-reads", "1"], "outstanding_reads must be from 2 to 256, not 1"),
         (["--top", "axi", "--page-entries", "8"], "page_entries must be 0 or a power of two from 16 to 65536, not 8"),
         (["--top", "axi", "--id-bits", "17"], "id_bits must be from 1 to 16, not 17"),
         (["--top", "axi", "--lanes", "5"], "lanes must be a power of two from 4 to 64, not 5"),

@@ -44,7 +44,7 @@ def test_every_preset_of_the_core_has_a_device(name: str):
         ({"address_bits": 31}, "address_bits must be from 32 to 64, not 31"),
         ({"burst_beats": 512}, "burst_beats must be a power of two from 1 to 256, not 512"),
         ({"burst_beats": 64, "buffer_beats": 32}, "buffer_beats must be a power of two from 64 to 4096, not 32"),
-        ({"outstanding_reads": 0}, "outstanding_reads must be from 1 to 256, not 0"),
+        ({"outstanding_reads": 1}, "outstanding_reads must be from 2 to 256, not 1"),
         ({"scratchpad_bytes": 512}, "scratchpad_bytes must be 0 or a power of two from 1024 to 4194304, not 512"),
         ({"page_entries": 17}, "page_entries must be 0 or a power of two from 16 to 65536, not 17"),
         ({"id_bits": 0}, "id_bits must be from 1 to 16, not 0"),

@@ -396,9 +396,9 @@ def test_the_lint_command_goes_through_every_preset(one_process, tmp_path, monke
         (["--rows", "4"], "core of 4 x 16", PRESETS["default"].override(rows=4), "core"),
         (["--top", "cluster"], "cluster of 4-core 16 x 16", ClusterConfig(PRESETS["default"]), "cluster"),
         (
-            ["--top", "axi", "--preset", "tiny", "--outstanding-reads", "1"],
+            ["--top", "axi", "--preset", "tiny", "--outstanding-reads", "2"],
             "axi of 4 x 4 core on a bus of 64 bits",
-            DEVICE_PRESETS["tiny"].override(outstanding_reads=1),
+            DEVICE_PRESETS["tiny"].override(outstanding_reads=2),
             "axi",
         ),
     ],

@@ -82,7 +82,7 @@ class DeviceConfig:
     burst_beats : int
         Longest burst. A power of two from 1 to 256; no burst crosses 4 KiB.
     outstanding_reads : int
-        Read bursts under way at a time, 1 to 256.
+        Read bursts under way at a time, 2 to 256.
     buffer_beats : int
         Beats of the bus that the read buffers of K and of V hold, each. A power of two from `burst_beats` to 4096, at
         least 16.
@@ -117,7 +117,7 @@ class DeviceConfig:
                 raise InputError(f"{name} is {value!r}; it must be an integer")
         checks: list[tuple[bool, str, str]] = [
             (32 <= self.address_bits <= 64, "address_bits", "from 32 to 64"),
-            (1 <= self.outstanding_reads <= 256, "outstanding_reads", "from 1 to 256"),
+            (2 <= self.outstanding_reads <= 256, "outstanding_reads", "from 2 to 256"),
             (1 <= self.id_bits <= 16, "id_bits", "from 1 to 16"),
         ]
         for name, least, most, none in (

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.device.config import DeviceConfig
 from rtl.axi.axi_ports import axi_read_signature
-from rtl.axi.request_joiner import ReadPort, RequestJoiner, burst_places, read_request_layout
+from rtl.axi.request_joiner import ReadPort, RequestJoiner, read_request_layout
 from rtl.axi.word_unpacker import WordUnpacker, read_word_layout
 
 
@@ -96,7 +96,7 @@ class ReadMaster(wiring.Component):
         config, axi = self.config, self.axi
 
         # Whose beats come next, burst by burst: all reads have one ID, so they come in the order of their addresses.
-        m.submodules.order = order = SyncFIFO(width=len(Const(max(Client))), depth=burst_places(config))
+        m.submodules.order = order = SyncFIFO(width=len(Const(max(Client))), depth=config.outstanding_reads)
         came, last, error = Signal(), Signal(), Signal()
         beat = Signal(config.data_bits)
         m.d.sync += [
@@ -114,7 +114,7 @@ class ReadMaster(wiring.Component):
         ]
 
         may_ask = Signal()
-        m.d.comb += may_ask.eq((order.level != config.outstanding_reads) & (~axi.arvalid | axi.arready) & ~self.flush)
+        m.d.comb += may_ask.eq(order.w_rdy & (~axi.arvalid | axi.arready) & ~self.flush)
         with m.If(axi.arready):
             m.d.sync += axi.arvalid.eq(0)
         earlier = Const(0)

@@ -9,7 +9,6 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from golden.device.config import DeviceConfig
-from rtl.bundles import index_shape
 
 WORDS_BITS = 17
 """Width of a request's number of words."""
@@ -51,11 +50,6 @@ def burst_layout(config: DeviceConfig, port: ReadPort) -> data.StructLayout:
             "words": range(config.burst_bytes // port.word_bytes + 1),
         }
     return data.StructLayout(fields)
-
-
-def burst_places(config: DeviceConfig) -> int:
-    """Return the places of a queue of the bursts under way: two for a single one, as one has an index without bits."""
-    return len(index_shape(config.outstanding_reads))
 
 
 class RequestJoiner(wiring.Component):

@@ -6,7 +6,7 @@ from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from golden.device.config import DeviceConfig
-from rtl.axi.request_joiner import ReadPort, burst_layout, burst_places
+from rtl.axi.request_joiner import ReadPort, burst_layout
 
 
 def read_word_layout(port: ReadPort) -> data.StructLayout:
@@ -77,7 +77,7 @@ class WordUnpacker(wiring.Component):
     def _split(self, m, beats):
         """Offer the words of the oldest beat that its burst is to bring."""
         layout = data.StructLayout({name: self.burst.payload[name].shape() for name in ("first", "words")})
-        m.submodules.bursts = bursts = SyncFIFO(width=layout.size, depth=burst_places(self.config))
+        m.submodules.bursts = bursts = SyncFIFO(width=layout.size, depth=self.config.outstanding_reads)
         burst, new = data.View(layout, bursts.r_data), data.View(layout, bursts.w_data)
         m.d.comb += [
             new.first.eq(self.burst.payload.first),
