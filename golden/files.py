@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,20 @@ def make_folder(path: Path) -> None:
         if path.is_file():
             raise InputError(f"{path} is a file; a folder is needed")
         path.mkdir(parents=True, exist_ok=True)
+
+
+def with_suffixes(path: Path, suffixes: Sequence[str], needs: str) -> list[Path]:
+    """Return the files of one name with each of `suffixes`; `path` may be one of them, and hold other dots.
+
+    Raises
+    ------
+    InputError
+        If `path` is a folder and no name; it goes on with what is needed, `needs`.
+    """
+    if path.name in ("", ".."):
+        raise InputError(f"{path} is a folder; {needs}")
+    name = path.stem if path.suffix in suffixes else path.name
+    return [path.with_name(name + suffix) for suffix in suffixes]
 
 
 def require_writable(*paths: Path) -> None:

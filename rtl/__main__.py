@@ -14,7 +14,7 @@ import joblib
 from golden.config import PRESETS, ClusterConfig, CoreConfig
 from golden.device.config import DEVICE_PRESETS, SIZES, DeviceConfig
 from golden.errors import InputError
-from golden.files import require_writable, write_text
+from golden.files import require_writable, with_suffixes, write_text
 from golden.options import (
     CLUSTER_SIZES,
     add_cluster_options,
@@ -54,7 +54,7 @@ def _config_of(options: argparse.Namespace) -> Config:
 
 def _generate(options: argparse.Namespace) -> int:
     config = _config_of(options)
-    if options.output.name in ("", ".."):
+    if not options.output.name:
         raise InputError(f"{options.output} is a folder; the Verilog needs the name of a file")
     description = options.output.with_suffix(".json")
     if options.output == description:
@@ -66,16 +66,22 @@ def _generate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _lint(options: argparse.Namespace) -> int:
-    clean = True
+def _every_top() -> dict[str, tuple[str, Config]]:
+    """Return every preset of a core, and the other tops of one of them, by name."""
     small = PRESETS["small"]
     beside: dict[str, Config] = {top: small for top in TOPS if top != "core"}
     beside |= {"cluster": ClusterConfig(small), "axi": DEVICE_PRESETS["small"]}
-    linted: dict[str, tuple[str, Config]] = {name: ("core", config) for name, config in PRESETS.items()}
-    linted |= {f"{top} of small": (top, config) for top, config in beside.items()}
+    cores: dict[str, tuple[str, Config]] = {name: ("core", config) for name, config in PRESETS.items()}
+    return cores | {f"{top} of small": (top, config) for top, config in beside.items()}
+
+
+def _lint(options: argparse.Namespace) -> int:
     if options.asks:
         config = _config_of(options)
         linted = {f"{options.top} of {config.size}": (options.top, config)}
+    else:
+        linted = _every_top()
+    clean = True
     calls = (joblib.delayed(lint)(config, options.build / name, top) for name, (top, config) in linted.items())
     for name, complaints in zip(linted, joblib.Parallel(n_jobs=-1, return_as="generator")(calls), strict=True):
         clean = clean and not complaints
@@ -116,14 +122,12 @@ def _synth(options: argparse.Namespace) -> int:
 
 
 def _registers(options: argparse.Namespace) -> int:
-    output = options.output
-    if output.name in ("", ".."):
-        raise InputError(f"{output} is a folder; the files need a name")
     config = _config_of(options)
     assert isinstance(config, DeviceConfig), "registers are a device's"
     texts = {".rdl": system_rdl(config), ".h": c_header(), ".md": register_page()}
-    stem = output.stem if output.suffix in (*texts, ".v") else output.name
-    files = {output.with_name(stem + suffix): text for suffix, text in texts.items()}
+    # What is written if no name is given is that of the Verilog.
+    output = options.output.with_suffix("") if options.output.suffix == ".v" else options.output
+    files = dict(zip(with_suffixes(output, list(texts), "the files need a name"), texts.values(), strict=True))
     require_writable(*files)
     for path, text in files.items():
         write_text(path, text)

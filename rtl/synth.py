@@ -203,7 +203,7 @@ def synthesise(config: Config, folder: Path, target_mhz: float, seed: int, top: 
     netlist, report = _synthesise(config, folder, top), folder / "report.json"
     print("placement and routing, 10 minutes and more", flush=True)
     # A clock below the target is a figure like any other. The static placer leaves a whole device a quarter less wire
-    # than the default one, after which routing was never seen to end.
+    # than the default one, whose placements of it could not be routed in half an hour and more.
     options = ("--placer", "static", "--timing-allow-fail", "--freq", str(target_mhz), "--seed", str(seed))
     _place(netlist, report, *options)
     return read_report(report, netlist, top)

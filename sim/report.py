@@ -12,8 +12,7 @@ from typing import Any
 
 from golden import formats
 from golden.config import ClusterConfig, CoreConfig
-from golden.errors import InputError
-from golden.files import write_text
+from golden.files import with_suffixes, write_text
 from golden.masks import Mask, MaskKind
 from golden.quantise import QuantisedAttention
 from golden.tables import markdown_table
@@ -125,10 +124,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def summary_files(stem: Path) -> tuple[Path, Path, Path]:
     """Return the paths of the Markdown, CSV and JSON of a summary; `stem` may be one of them, and hold other dots."""
-    if not stem.name:
-        raise InputError(f"{stem} is a folder; a summary needs the name of its files, without .md, .csv and .json")
-    name = stem.stem if stem.suffix in SUFFIXES else stem.name
-    markdown, table, content = (stem.with_name(name + suffix) for suffix in SUFFIXES)
+    needs = "a summary needs the name of its files, without .md, .csv and .json"
+    markdown, table, content = with_suffixes(stem, SUFFIXES, needs)
     return markdown, table, content
 
 
